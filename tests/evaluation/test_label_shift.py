@@ -282,12 +282,13 @@ def test_the_reference_has_each_image_once_and_its_file_the_same_numbers() -> No
     target, p = drawn(20_000, TRAINED, rng)
     reference = shift_reference([table_of(target, p), table_of(target, p[:, ::-1])])
     counts = np.bincount(target)
+    most = 12_500 - int(np.sort(counts)[:-1].sum())
     np.testing.assert_array_equal(reference.images, counts)
-    np.testing.assert_array_equal(np.bincount(reference.target), np.minimum(counts, 6250))
+    np.testing.assert_array_equal(np.bincount(reference.target), np.minimum(counts, most))
     one = shift_reference([table_of(target, p)])
     np.testing.assert_allclose(reference.p, (one.p + one.p[:, ::-1]) / 2, atol=1e-6)
     text = json.dumps(one.described())
-    assert len(text) < 1_500_000
+    assert len(text) < 700_000
     again = ShiftReference.from_description(json.loads(text))
     np.testing.assert_array_equal(again.group, one.group)
     _, batch = drawn(300, REVERSED, rng)

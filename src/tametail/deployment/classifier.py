@@ -42,6 +42,7 @@ from tametail.evaluation.conformal import (
     sets_of,
 )
 from tametail.evaluation.label_calibration import LabelMap
+from tametail.evaluation.label_shift import ShiftReference
 from tametail.models.backbones import BackboneSpec
 from tametail.predictions.by_group import PredictBy, combined
 from tametail.predictions.single_label import for_prevalence
@@ -78,6 +79,7 @@ class ModelFacts:
         ceiling: the largest possible probability, before rows are scaled to sum to one.
         calibration: of the probabilities of each member.
         distributions: the scores of each class (C,) for prediction sets; empty for several labels.
+        shift: the reference for the prevalence in a batch of images; None for several labels.
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it.
@@ -95,6 +97,7 @@ class ModelFacts:
     ceiling: float
     calibration: CalibrationMap | LabelMap
     distributions: tuple[ScoreDistribution, ...] = ()
+    shift: ShiftReference | None = None
     thresholds: FloatArray | None = None
     bit_depth: int | None = None
     slices: str | None = None

@@ -19,6 +19,7 @@ Shape legend: N images of the batch, M out-of-fold images, C classes.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -34,9 +35,9 @@ from tametail.predictions.single_label import Predictions, exclusive
 MOST_WIDTH = 0.2
 """The widest interval of a class with which predictions are adapted."""
 
-_NUMBERS = 100_000  # probabilities that a reference has at most, about: 1 MB in a file
+_NUMBERS = 50_000  # probabilities that a reference has at most, about: 0.4 MB in a file
 _DIGITS = 4  # significant, of a probability in a file
-_ITERATIONS, _CHANGE = 5_000, 1e-9  # of EM
+_ITERATIONS, _CHANGE = 5_000, 1e-7  # of EM
 _CONDITION = 1e8  # from which two classes are regarded as indistinguishable
 _UNKNOWN = 1e9  # squared error of what a single group tells
 _MOST_IMAGES = 10**7
@@ -100,7 +101,7 @@ class ShiftReference:
 
 
 def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
-    """Choose out-of-fold images to estimate prevalences with: as many of each class as fit in about 100,000 probabilities.
+    """Choose out-of-fold images to estimate prevalences with: about 50,000 probabilities, of each class all or equally many.
 
     Of several replicates each image has the mean, as new images have the mean of several models.
 
@@ -113,13 +114,14 @@ def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
     tables = align(tables)
     first = tables[0]
     classes = len(first.class_names)
-    most = max(_NUMBERS // classes**2, 2)
+    counts = np.bincount(first.target, minlength=classes)
+    fits = range(1, int(counts.max()) + 1)
+    most = max(bisect_right(fits, _NUMBERS / classes, key=lambda n: float(np.minimum(counts, n).sum())), 2)
     drawn = np.random.default_rng(0).permutation(len(first))
     rows = np.sort(np.concatenate([drawn[first.target[drawn] == c][:most] for c in range(classes)]))
     p = np.asarray(np.mean([table.probabilities_of(rows) for table in tables], axis=0))
     group = np.unique(group_codes(first)[rows], return_inverse=True)[1]
-    images = np.bincount(first.target, minlength=classes)
-    return ShiftReference(p, first.target[rows], np.asarray(group, dtype=np.int64), images)
+    return ShiftReference(p, first.target[rows], np.asarray(group, dtype=np.int64), counts)
 
 
 @dataclass(frozen=True)
