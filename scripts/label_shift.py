@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import tametail as tt
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
-from tametail.evaluation.label_shift import MOST_WIDTH, ShiftReference, estimate_prevalence, shift_reference
+from tametail.evaluation.label_shift import ShiftReference, estimate_prevalence, shift_reference
 from tametail.evaluation.log_loss import log_losses
 from tametail.predictions.single_label import Predictions, for_prevalence
 from tametail.report.study.calibration_file import calibration_for_new_images
@@ -36,7 +36,7 @@ from tametail.storage.study_file import read_study_file
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 METHOD = "ce"
-SIZES = (50, 100, 200, 500)
+SIZES = (20, 50, 200, 500)
 NEW_SHARE = 0.3
 NO_CHANGE = "training prevalence"
 
@@ -173,11 +173,11 @@ def add_batch(cell: Cell, new: NewImages, prevalence: FloatArray, n: int, rng: n
     for name, estimate in {**estimates, **quapy_estimates(p, reference)}.items():
         cell.errors.setdefault(name, []).append(float(np.abs(estimate - prevalence).mean()))
     cell.covered.append(((found.low <= prevalence) & (prevalence <= found.high)).astype(np.float64))
-    cell.width.append(found.width)
+    cell.width.append(float(np.nanmax(found.high - found.low)))
     cell.deviation.append(found.deviation)
-    cell.refused.append(found.too_few)
+    cell.refused.append(not found.helps)
     cell.needed.append(np.inf if found.needed is None else found.needed)
-    at = [p, *(for_prevalence(p, reference.trained, each) for each in (found.prevalence, prevalence))]
+    at = [p, *(for_prevalence(p, reference.trained, each) for each in (found.adapted, prevalence))]
     cell.scores.append(np.stack([score(each, target) for each in at]))
 
 
@@ -262,7 +262,7 @@ def main() -> None:
         "`ce`, a head on frozen features with the packaged weights. Errors are mean absolute errors over the classes, in percentage points: of "
         "`tametail` (BBSE on probabilities adapted by EM), of EM alone, of leaving the prevalence as in training, and of QuaPy's EMQ (EM, on the "
         "same calibrated probabilities) and PACC (BBSE of probabilities). Coverage is that of the 95 % intervals, over all classes and of the class "
-        f"with the least. A batch is refused where an interval is wider than {MOST_WIDTH:g}.",
+        "with the least. A batch is refused unless its log-loss is expected to fall by adaptation, with 95 % confidence.",
         "",
         "Scores are without → with adaptation (in brackets, at the known prevalence), over all batches, refused or not. The "
         "log-loss is also shown as its change by adaptation in the batches that are refused and in the others, and the last column has the share of "

@@ -10,6 +10,10 @@ Images of each class are assumed to be like those of the study, and only the pre
 `estimate_prevalence` applies BBSE to the probabilities that EM has adapted to the batch. At the prevalence in question these are
 the most informative predictions, so that the variance is about that of maximum likelihood, but without its bias.
 
+Predictions are adapted to the centres of the intervals: an estimate of 0 would exclude a class that a few images cannot exclude. And
+they are adapted only if their log-loss is expected to become lower, with 95 % confidence; images that are few, or whose prevalence is
+near that of the training set, do not reach that.
+
 Intervals have the sampling of the batch and of the out-of-fold images. An interval has all prevalences t for which the estimate is
 within its standard error at t (a score interval): of a classifier without mistakes it is Wilson's.
 
@@ -21,8 +25,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,17 +33,16 @@ import numpy as np
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
 from tametail.evaluation.distributions import normal_quantile, t_quantile
 from tametail.evaluation.sample import align, group_codes
-from tametail.predictions.single_label import Predictions, exclusive
+from tametail.predictions.single_label import Predictions, exclusive, for_prevalence
 
-MOST_WIDTH = 0.2
-"""The widest interval of a class with which predictions are adapted."""
+CONFIDENCE = 0.95
+"""With which adapted predictions must have a lower log-loss."""
 
 _NUMBERS = 50_000  # probabilities that a reference has at most, about: 0.4 MB in a file
 _DIGITS = 4  # significant, of a probability in a file
 _ITERATIONS, _CHANGE = 5_000, 1e-7  # of EM
 _CONDITION = 1e8  # from which two classes are regarded as indistinguishable
 _UNKNOWN = 1e9  # squared error of what a single group tells
-_MOST_IMAGES = 10**7
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ class ShiftReference:
     def trained(self) -> FloatArray:
         """(C,) class frequencies of the training set."""
         return np.asarray(self.images / self.images.sum())
+
+    def of_classes(self, chosen: BoolArray) -> ShiftReference:
+        """The reference of some classes (C,): as if there were no others, of which it has no images."""
+        number = np.cumsum(chosen) - 1
+        return ShiftReference(
+            exclusive(self.p[:, chosen]), number[self.target], self.group, self.images[chosen]
+        )
 
     def described(self) -> dict[str, Any]:
         """The reference as JSON: what `from_description` takes; probabilities have four significant digits."""
@@ -132,10 +141,13 @@ class PrevalenceEstimate:
         prevalence: (C,) sums to one; 0 for a class that the study has no image of.
         low, high: (C,) limits of its confidence intervals; nan for a class that the study has no image of.
         trained: (C,) class frequencies of the training set.
+        adapted: (C,) what predictions are adapted to: the centres of the intervals, scaled to sum to one.
         em: (C,) the estimate of EM alone.
         images: N.
-        needed: number of images with which no interval would be wider than `MOST_WIDTH`; None if no number is enough, as too few
-            images of a class have out-of-fold predictions or its images look like those of another class.
+        gain: by how much the mean log-loss of these images is expected to fall if predictions are adapted.
+        gain_low: its lower limit, one-sided, with 95 % confidence.
+        needed: number of images of this prevalence with which the limit would be above 0; None if no number is enough, as the prevalence
+            is that of the training set, or too few images of a class have out-of-fold predictions.
         confidence: mean probability of the most probable class, at the estimated prevalence.
         expected_confidence: the same as expected of images of the study at this prevalence.
         deviation: their difference in standard errors. Beyond about 3, images of a class differ from those of the study, and the
@@ -146,22 +158,20 @@ class PrevalenceEstimate:
     low: FloatArray
     high: FloatArray
     trained: FloatArray
+    adapted: FloatArray
     em: FloatArray
     images: int
+    gain: float
+    gain_low: float
     needed: int | None
     confidence: float
     expected_confidence: float
     deviation: float
 
     @property
-    def width(self) -> float:
-        """Of the widest interval."""
-        return float(np.nanmax(self.high - self.low))
-
-    @property
-    def too_few(self) -> bool:
-        """Whether the images are too few for predictions to be adapted to the estimate."""
-        return self.width > MOST_WIDTH
+    def helps(self) -> bool:
+        """Whether adapted predictions are expected to have a lower log-loss, with 95 % confidence."""
+        return self.gain_low > 0
 
 
 def em_prevalence(p: FloatArray, trained: FloatArray) -> FloatArray:
@@ -176,9 +186,9 @@ def em_prevalence(p: FloatArray, trained: FloatArray) -> FloatArray:
     """
     if not len(p):
         raise ValueError("expected the probabilities of at least one image, got none")
-    prevalence = np.where(trained > 0, trained, 0.0) / trained.sum()
+    prevalence = trained / trained.sum()
     for _ in range(_ITERATIONS):
-        before, prevalence = prevalence, _adapted(p, trained, prevalence).mean(axis=0)
+        before, prevalence = prevalence, for_prevalence(p, trained, prevalence).mean(axis=0)
         if np.abs(prevalence - before).max() < _CHANGE:
             break
     return np.asarray(prevalence)
@@ -232,123 +242,148 @@ def estimate_prevalence(
     if group is not None and len(group) != images:
         raise ValueError(f"expected the groups of {images} images, got {len(group)}")
     known = np.bincount(reference.target, minlength=classes) > 0
-    trained = np.where(known, reference.trained, 0.0)
-    em = em_prevalence(p, trained)
-    # One more image of each class: predictions of a class that EM leaves out would not tell it from others.
-    near = np.where(known, images * em + 1, 0.0) / (images + known.sum())
-    adapted = _adapted(p, trained, near)[:, known]
-    moments = _Moments.of(_adapted(reference.p, trained, near)[:, known], reference, known)
-    found = np.full((3, classes), np.nan)
-    if moments is None:
-        found[:, known] = em[known], np.zeros(known.sum()), np.ones(known.sum())
-        found[0, ~known] = 0.0
-        value, low, high = found
-        return PrevalenceEstimate(
-            value, low, high, reference.trained, em, images, None, math.nan, math.nan, math.nan
+    if not known.all():
+        return _of_all_classes(
+            _estimate(exclusive(p[:, known]), reference.of_classes(known), group, confidence), known
         )
+    return _estimate(p, reference, group, confidence)
+
+
+def _estimate(
+    p: FloatArray, reference: ShiftReference, group: IntArray | TextArray | None, confidence: float
+) -> PrevalenceEstimate:
+    images, classes = p.shape
+    trained, em = reference.trained, em_prevalence(p, reference.trained)
+    # One more image of each class: predictions of a class that EM leaves out would not tell it from others.
+    near = (images * em + 1) / (images + classes)
+    adapted, of_reference = (for_prevalence(each, trained, near) for each in (p, reference.p))
+    moments = _Moments.of(of_reference, reference)
+    if moments is None:
+        nothing, everything = np.zeros(classes), np.ones(classes)
+        unknown = (math.nan, -math.inf, None, math.nan, math.nan, math.nan)
+        return PrevalenceEstimate(em, nothing, everything, trained, em, em, images, *unknown)
     codes = np.arange(images) if group is None else np.unique(group, return_inverse=True)[1]
     influence = adapted @ moments.inverse
-    raw = influence.mean(axis=0)
-    share = on_simplex(raw)
-    independent = images / _design_effect(influence - raw, codes)
-    z = normal_quantile(0.5 + confidence / 2)
-    low, high = moments.interval(share, independent, z)
+    share = on_simplex(influence.mean(axis=0))
+    independent = images / _design_effect(influence - influence.mean(axis=0), codes)
+    low, high = moments.interval(share, independent, normal_quantile(0.5 + confidence / 2))
     # Rounding may put a limit slightly inside the estimate.
-    found[:, known] = share, np.minimum(low, share), np.maximum(high, share)
-    found[0, ~known] = 0.0
-    surest = adapted.max(axis=1)
-    expected = float(share @ moments.surest)
-    left = surest - influence @ moments.surest
-    variance = left.var() * _design_effect(left[:, None] - left.mean(), codes)[0] / images
-    error = math.sqrt(variance + share**2 @ moments.surest_error)
-    value, low, high = found
+    low, high = np.minimum(low, share), np.maximum(high, share)
+    centre = (low + high) / (low + high).sum()
+
+    # Of true class y the log-loss falls by log(centre / trained) of y, less the logarithm of what the probabilities are divided by.
+    change = np.log(centre / trained)
+    gains = influence @ change - np.log((p * centre / trained).sum(axis=1))
+    gain, within = float(gains.mean()), _squared_error_of_batch(gains, codes)
+    between = float(centre**2 @ moments.error(moments.influence @ change))
+    limit = float(t_quantile(CONFIDENCE, max(int(codes.max()), 1)))
+    room = (max(gain, 0.0) / limit) ** 2 - between
+
+    surest, surest_known = adapted.max(axis=1), of_reference.max(axis=1)
+    by_class = np.array([surest_known[own].mean() for own in moments.members])
+    left = surest - influence @ by_class
+    left_error = share**2 @ moments.error(surest_known - moments.influence @ by_class)
+    error = math.sqrt(_squared_error_of_batch(left, codes) + left_error)
     return PrevalenceEstimate(
-        value,
-        low,
-        high,
-        reference.trained,
-        em,
-        images,
-        _needed(moments, share, independent / images, z),
-        float(surest.mean()),
-        expected,
-        float(left.mean()) / error if error > 0 and images > 1 else math.nan,
+        prevalence=share,
+        low=low,
+        high=high,
+        trained=trained,
+        adapted=centre,
+        em=em,
+        images=images,
+        gain=gain,
+        gain_low=gain - limit * math.sqrt(within + between),
+        needed=math.ceil(images * within / room) if room > 0 and math.isfinite(within) else None,
+        confidence=float(surest.mean()),
+        expected_confidence=float(share @ by_class),
+        deviation=float(left.mean()) / error if 0 < error < math.inf else math.nan,
+    )
+
+
+def _of_all_classes(found: PrevalenceEstimate, known: BoolArray) -> PrevalenceEstimate:
+    """An estimate of some classes, with 0 for the others, and no limits."""
+
+    def filled(values: FloatArray, other: float) -> FloatArray:
+        every = np.full(len(known), other)
+        every[known] = values
+        return every
+
+    return replace(
+        found,
+        prevalence=filled(found.prevalence, 0.0),
+        low=filled(found.low, math.nan),
+        high=filled(found.high, math.nan),
+        trained=filled(found.trained, 0.0),
+        adapted=filled(found.adapted, 0.0),
+        em=filled(found.em, 0.0),
     )
 
 
 @dataclass(frozen=True)
 class _Moments:
-    """What the reference says of K classes with images.
+    """What the reference says of C classes, all of them with images.
 
     Attributes:
-        inverse: (K, K) maps adapted probabilities to the influence of an image on the estimate, whose mean over the images of a class
+        inverse: (C, C) maps adapted probabilities to the influence of an image on the estimate, whose mean over the images of a class
             is 1 for this class and 0 for the others.
-        square: (K, K) mean square of the influence of the images of a class (rows) on each prevalence.
-        error: (K, K) squared standard error of the mean influence of the images of a class, over groups.
-        surest: (K,) mean probability of the most probable class among the images of each class.
-        surest_error: (K,) squared standard error of the mean of what the influences do not explain of it.
+        influence: (M, C) of the images of the reference.
+        members: of each class its images.
+        group: (M,) codes.
     """
 
     inverse: FloatArray
-    square: FloatArray
-    error: FloatArray
-    surest: FloatArray
-    surest_error: FloatArray
+    influence: FloatArray
+    members: tuple[IntArray, ...]
+    group: IntArray
 
     @classmethod
-    def of(cls, adapted: FloatArray, reference: ShiftReference, known: BoolArray) -> _Moments | None:
-        """Of adapted probabilities (M, K); None if they do not tell all classes apart."""
-        classes = np.flatnonzero(known)
-        members = [np.flatnonzero(reference.target == c) for c in classes]
+    def of(cls, adapted: FloatArray, reference: ShiftReference) -> _Moments | None:
+        """Of adapted probabilities (M, C); None if they do not tell all classes apart."""
+        members = tuple(np.flatnonzero(reference.target == c) for c in range(adapted.shape[1]))
         by_class = np.stack([adapted[own].mean(axis=0) for own in members])
         if np.linalg.cond(by_class) > _CONDITION:
             return None
+        # Its transpose solves the equations of `bbse_prevalence`.
         inverse = np.linalg.inv(by_class)
-        influence = adapted @ inverse
-        surest = adapted.max(axis=1)
-        mean = np.array([surest[own].mean() for own in members])
-        left = surest - influence @ mean
-        both = np.column_stack([influence, left])
-        errors = np.stack([_squared_error(both[own], reference.group[own]) for own in members])
-        square = np.stack([(influence[own] ** 2).mean(axis=0) for own in members])
-        return cls(inverse, square, errors[:, :-1], mean, errors[:, -1])
+        return cls(inverse, adapted @ inverse, members, reference.group)
+
+    def error(self, values: FloatArray) -> FloatArray:
+        """(C,) squared standard errors of the means of values (M,) of each class, or (C, L) of (M, L), over groups."""
+        columns = values.reshape(len(values), -1)
+        errors = np.stack([_squared_error(columns[own], self.group[own]) for own in self.members])
+        return errors.reshape(-1, *values.shape[1:])
 
     def interval(self, share: FloatArray, images: FloatArray, z: float) -> tuple[FloatArray, FloatArray]:
-        """Limits (K,) in 0..1: the prevalences t of each class for which (share - t)² is at most z² times the variance at t.
+        """Limits (C,) in 0..1: the prevalences t of each class for which (share - t)² is at most z² times the variance at t.
 
         The other classes have the rest 1 - t in their estimated proportions. The variance is then a polynomial of degree 2 in t.
 
         Args:
-            share: (K,) the estimate.
-            images: (K,) independent ones of the batch.
+            share: (C,) the estimate.
+            images: (C,) independent ones of the batch.
         """
-        own, own_error = np.diagonal(self.square), np.diagonal(self.error)
+        square = np.stack([(self.influence[own] ** 2).mean(axis=0) for own in self.members])
+        error = self.error(self.influence)
+        own, own_error = np.diagonal(square), np.diagonal(error)
         others = np.tile(share, (len(share), 1))
         np.fill_diagonal(others, 0.0)
         total = others.sum(axis=1, keepdims=True)
         even = (1 - np.eye(len(share))) / max(len(share) - 1, 1)
         others = np.where(total > 0, others / np.where(total > 0, total, 1.0), even)
-        rest = np.einsum("ki,ik->k", others, self.square)
-        rest_error = np.einsum("ki,ik->k", others**2, self.error)
+        rest = np.einsum("ki,ik->k", others, square)
+        rest_error = np.einsum("ki,ik->k", others**2, error)
         # variance(t) = (t own + (1 - t) rest - t²) / images + t² own_error + (1 - t)² rest_error
-        square = -1 / images + own_error + rest_error
+        quadratic = -1 / images + own_error + rest_error
         linear = (own - rest) / images - 2 * rest_error
         constant = rest / images + rest_error
-        a, b, c = 1 - z**2 * square, -2 * share - z**2 * linear, share**2 - z**2 * constant
+        a, b, c = 1 - z**2 * quadratic, -2 * share - z**2 * linear, share**2 - z**2 * constant
         root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0.0))
         # With a <= 0 errors grow as fast as t: no t is excluded.
         safe = np.where(a > 0, a, 1.0)
         low, high = ((-b + sign * root) / (2 * safe) for sign in (-1, 1))
         low, high = np.where(a > 0, low, 0.0), np.where(a > 0, high, 1.0)
         return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
-
-
-def _adapted(p: FloatArray, trained: FloatArray, prevalence: FloatArray) -> FloatArray:
-    """Probabilities (N, C) at another prevalence, by Bayes' rule; a row that leaves no class gets the prevalence."""
-    ratio = np.where(trained > 0, prevalence / np.where(trained > 0, trained, 1.0), 0.0)
-    weighted = p * ratio
-    total = weighted.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(total > 0, weighted / np.where(total > 0, total, 1.0), prevalence))
 
 
 def _squared_error(values: FloatArray, group: IntArray) -> FloatArray:
@@ -368,6 +403,15 @@ def _squared_error(values: FloatArray, group: IntArray) -> FloatArray:
     return np.asarray(squared + 1 / (groups + 1) ** 2)
 
 
+def _squared_error_of_batch(values: FloatArray, code: IntArray) -> float:
+    """Squared standard error of the mean of values (N,) over groups; infinite for a single group."""
+    groups = int(code.max()) + 1
+    if groups < 2:
+        return math.inf
+    sums = np.bincount(code, values - values.mean())
+    return float((sums**2).sum() / len(values) ** 2 * groups / (groups - 1))
+
+
 def _design_effect(apart: FloatArray, code: IntArray) -> FloatArray:
     """(K,) variance of means of (N, K) centred values over groups by that over images, at least 1; N for a single group."""
     images, groups = len(apart), int(code.max()) + 1
@@ -378,15 +422,3 @@ def _design_effect(apart: FloatArray, code: IntArray) -> FloatArray:
     sums = np.stack([np.bincount(code, column) for column in apart.T], axis=1)
     between, within = (sums**2).sum(axis=0) * groups / (groups - 1), (apart**2).sum(axis=0)
     return np.maximum(np.where(within > 0, between / np.where(within > 0, within, 1.0), images / groups), 1.0)
-
-
-def _needed(moments: _Moments, share: FloatArray, independent: FloatArray, z: float) -> int | None:
-    """The least number of images, within 5 %, with which no interval is wider than `MOST_WIDTH`."""
-
-    def wide(images: float) -> bool:
-        low, high = moments.interval(share, images * independent, z)
-        return bool((high - low).max() > MOST_WIDTH)
-
-    if wide(_MOST_IMAGES):
-        return None
-    return next(n for n in (math.ceil(1.05**power) for power in count()) if not wide(n))
