@@ -38,6 +38,9 @@ from tametail.predictions.single_label import Predictions, exclusive, for_preval
 CONFIDENCE = 0.95
 """With which adapted predictions must have a lower log-loss."""
 
+MOST_DEVIATION = 3.0
+"""Standard errors of the confidence, beyond which images are not like those of the study."""
+
 _NUMBERS = 50_000  # probabilities that a reference has at most, about: 0.4 MB in a file
 _DIGITS = 4  # significant, of a probability in a file
 _ITERATIONS, _CHANGE = 5_000, 1e-7  # of EM
@@ -150,7 +153,7 @@ class PrevalenceEstimate:
             is that of the training set, or too few images of a class have out-of-fold predictions.
         confidence: mean probability of the most probable class, at the estimated prevalence.
         expected_confidence: the same as expected of images of the study at this prevalence.
-        deviation: their difference in standard errors. Beyond about 3, images of a class differ from those of the study, and the
+        deviation: their difference in standard errors. Beyond `MOST_DEVIATION`, images of a class differ from those of the study, and the
             estimate is doubtful; nan where it is unknown.
     """
 
