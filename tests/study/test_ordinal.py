@@ -48,7 +48,7 @@ def test_they_are_trained_and_predict_in_the_order(study: Study, image_folder: P
     assert study.failed == ()
     assert study.settings["class_order"] == ORDER
     model = tametail.load(study.directory, "corn")
-    loss: Any = study_model(study.directory, "corn").network.members[0].rule.loss
+    loss: Any = study_model(study.directory, "corn").network.rules[0].rule.loss
     assert isinstance(loss, CORNLoss)
     assert loss.class_order == (1, 0, 2)
     images = [image_folder / "images" / f"0{index}5.png" for index in range(7)]

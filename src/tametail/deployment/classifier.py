@@ -71,13 +71,13 @@ class ModelFacts:
     Attributes:
         method: that it was trained with.
         class_names: C names, in the order of the probabilities.
-        class_counts: (C,) training images of each class, the mean over the members.
+        class_counts: (C,) training images of each class, the mean over the models.
         spec: the backbone and the images it takes.
-        members: number of models whose mean it is.
+        models: number of models whose mean it is.
         refitted: whether it was trained on all training images, after cross-validation.
         link: name of the function that maps outputs to probabilities.
         ceiling: the largest possible probability, before rows are scaled to sum to one.
-        calibration: of the probabilities of each member.
+        calibration: of the probabilities of each model.
         distributions: the scores of each class (C,) for prediction sets; empty for several labels.
         shift: the reference for the prevalence in a batch of images; None for several labels.
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
@@ -91,7 +91,7 @@ class ModelFacts:
     class_names: tuple[str, ...]
     class_counts: tuple[float, ...]
     spec: BackboneSpec
-    members: int
+    models: int
     refitted: bool
     link: str
     ceiling: float
@@ -117,7 +117,7 @@ class ModelFacts:
     @property
     def trained_as(self) -> str:
         """``mean of 5 fold models``, or ``trained on all training images``."""
-        return "trained on all training images" if self.refitted else f"mean of {self.members} fold models"
+        return "trained on all training images" if self.refitted else f"mean of {self.models} fold models"
 
 
 @dataclass(frozen=True, repr=False)

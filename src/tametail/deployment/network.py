@@ -5,7 +5,7 @@ Shape legend: N images, C classes, D features, K canvas side, S image side, P po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -36,18 +36,15 @@ class Outputs(NamedTuple):
     saturated: Tensor
 
 
-class Member(nn.Module):
-    """One trained model with its decision rule: inputs (N, ...) → posterior, decision and saturated, each (N, C)."""
+class Rule(nn.Module):
+    """A decision rule as a module: outputs of a head (N, ...) → posterior, decision and saturated, each (N, C)."""
 
-    def __init__(self, representation: nn.Module, head: nn.Module, rule: DecisionRule) -> None:
+    def __init__(self, rule: DecisionRule) -> None:
         super().__init__()
-        self.representation, self.head = representation, head
         self.rule = rule
         self._traced: nn.Module | None = None
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Rules keep their tensors on the CPU, and some compute in float64, which not every device has.
-        outputs = self.head(self.representation(inputs)).float().cpu()
+    def forward(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said: tuple[Tensor, Tensor, Tensor] = (
             self._decide(outputs) if self._traced is None else self._traced(outputs)
         )
@@ -57,18 +54,27 @@ class Member(nn.Module):
         rule = self.rule
         return rule.posterior(outputs), rule.decision(outputs), rule.saturated(outputs)
 
-    def trace(self, outputs: int) -> None:
-        """Replace the decision rule by its operations, for an export: inverse links are derivatives, which are then computed already.
+    def trace(self, outputs: Tensor) -> None:
+        """Replace the rule by its operations, for an export: inverse links are derivatives, which are then computed already.
 
         Args:
-            outputs: their number per image.
+            outputs: an example.
         """
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        example = torch.linspace(-2, 2, 3 * outputs).reshape(3, outputs)
-        self._decide(example)  # what losses compute once must not be traced
-        trace = make_fx(self._decide, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-        self._traced = trace(example)
+        def decide(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # make_fx does not take methods
+            return self._decide(outputs)
+
+        decide(outputs)  # what losses compute once must not be traced
+        self._traced = make_fx(decide, tracing_mode="symbolic", _allow_non_fake_inputs=True)(outputs)
+
+
+class TrainedModel(NamedTuple):
+    """A trained model: ``representation`` and ``head`` from inputs to outputs, and the rule from these to decisions."""
+
+    representation: nn.Module
+    head: nn.Module
+    rule: DecisionRule
 
 
 class Centre(nn.Module):
@@ -82,12 +88,12 @@ class Centre(nn.Module):
 
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
-        self._side, self._canvas, self._crop = spec.image_size, spec.canvas, spec.crop
+        self._side, self.canvas, self._crop = spec.image_size, spec.canvas, spec.crop
         self.register_buffer("mean", torch.tensor(spec.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(spec.std)[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        side, canvas = self._side, self._canvas
+        side, canvas = self._side, self.canvas
         if round(self._crop * canvas) == side:
             at = (canvas - side) // 2
             images = pixels[:, at : at + side, at : at + side].permute(0, 3, 1, 2).float()
@@ -147,42 +153,67 @@ class Network(nn.Module):
 
     Args:
         spec: the backbone and the images it takes.
-        backbone: maps images (N, 3, S, S) to the inputs of the members: a shared frozen backbone, or the identity.
-        members: the trained models, one per fold and seed.
-        calibration: of the probabilities of each member.
+        backbone: maps images (N, 3, S, S) to the inputs of the models: a shared frozen backbone, or the identity.
+        models: the trained models, one per fold and seed.
+        calibration: of the probabilities of each model.
     """
 
     def __init__(
         self,
         spec: BackboneSpec,
         backbone: nn.Module,
-        members: Sequence[Member],
+        models: Sequence[TrainedModel],
         calibration: CalibrationMap | LabelMap,
     ) -> None:
         super().__init__()
         self.several_labels = isinstance(calibration, LabelMap)
         self.centre, self.backbone = Centre(spec), backbone
-        self.members = nn.ModuleList(members)
+        self.models = nn.ModuleList(nn.Sequential(each.representation, each.head) for each in models)
+        # Models that decide by the same rule share it: it is computed once for all of them.
+        by_key: dict[Hashable, list[int]] = {}
+        for at, each in enumerate(models):
+            by_key.setdefault(each.rule.key, []).append(at)
+        self._of_rule = tuple(by_key.values())
+        self.rules = nn.ModuleList(Rule(models[at[0]].rule) for at in self._of_rule)
         self.calibration = Calibration(calibration)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Outputs:
         return self.decide(self.backbone(self.centre(pixels)))
 
+    def trace(self) -> None:
+        """Prepare the network on the CPU for an export, see `Rule.trace`."""
+        with torch.no_grad():
+            inputs = self.backbone(self.centre(self.example()))
+            outputs = torch.zeros_like(self.models[0](inputs))
+        for rule in self.rules:
+            assert isinstance(rule, Rule)
+            rule.trace(outputs)
+
+    def example(self) -> Tensor:
+        """Black images (2, K, K, 3)."""
+        return torch.zeros(2, self.centre.canvas, self.centre.canvas, 3, dtype=torch.uint8)
+
     def decide(self, inputs: Tensor) -> Outputs:
-        """The outputs for inputs (N, ...) of the members."""
-        probabilities, scores, at_limit = [], [], []
-        for member in self.members:
-            posterior, decision, saturated = member(inputs)
+        """The outputs for inputs (N, ...) of the models."""
+        # Rules keep their tensors on the CPU, and some compute in float64, which not every device has.
+        outputs = [model(inputs).float().cpu() for model in self.models]
+        probabilities: list[Tensor] = []
+        scores: list[Tensor] = []
+        at_limit: list[Tensor] = []
+        for rule, of_rule in zip(self.rules, self._of_rule, strict=True):
+            assert isinstance(rule, Rule)
+            posterior, decision, saturated = rule(torch.cat([outputs[at] for at in of_rule]))
             p = posterior.double()
-            probabilities.append(self.calibration(p if self.several_labels else exclusive(p)))
-            assert isinstance(member, Member)
-            if not self.several_labels:
-                scores.append(scores_of(decision.double(), member.rule))
-            at_limit.append(saturated)
-        p = torch.stack(probabilities).mean(dim=0)
-        score = torch.stack(scores).mean(dim=0) if scores else p
-        return Outputs(p, score, torch.stack(at_limit).any(dim=0))
+            p = self.calibration(p if self.several_labels else exclusive(p))
+            score = p if self.several_labels else scores_of(decision.double(), rule.rule)
+            for parts, values in ((probabilities, p), (scores, score), (at_limit, saturated)):
+                parts.append(values.reshape(len(of_rule), -1, values.shape[1]))
+        return Outputs(
+            torch.cat(probabilities).mean(dim=0),
+            torch.cat(scores).mean(dim=0),
+            torch.cat(at_limit).any(dim=0),
+        )
 
 
 def exclusive(p: Tensor) -> Tensor:

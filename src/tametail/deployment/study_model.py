@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from tametail.core.errors import TametailError, UsageError
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.deployment.classifier import ModelFacts, Said
-from tametail.deployment.network import Member, Network
+from tametail.deployment.network import Network, TrainedModel
 from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
 from tametail.models.backbones import channels_last
 from tametail.models.heads import Standardise
@@ -28,7 +28,7 @@ from tametail.storage import study_file
 from tametail.storage.run_file import intact
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.recipe import Recipe, recorded_recipe
-from tametail.training.run import all_runs, load_class_counts, load_trained_model
+from tametail.training.run import ALL_FOLDS, Run, all_runs, load_class_counts, load_trained_model
 from tametail.training.strategies import Method, parse_method
 from tametail.training.training_data import frozen
 
@@ -42,15 +42,22 @@ class StudyModel(NamedTuple):
 
 
 def study_model(
-    directory: Path, method: str | None, *, trust_code: bool = False, predict_by: PredictBy | None = None
+    directory: Path,
+    method: str | None,
+    *,
+    trust_code: bool = False,
+    predict_by: PredictBy | None = None,
+    refitted: bool = False,
 ) -> StudyModel:
-    """Load the ensemble of the fold models of a method.
+    """Load the ensemble of the fold models of a method, or the model that was trained on all training images.
 
     Args:
         directory: the study's folder.
         method: one of its methods. Default: the one with the best cross-validation result.
         trust_code: run code that the study names.
         predict_by: for several labels; by default ``image``.
+        refitted: load the model of `tametail.study.refit.refit`. Its calibration, prediction sets and thresholds are those of the
+            out-of-fold predictions.
 
     Raises:
         DataError: there is no study.
@@ -59,7 +66,7 @@ def study_model(
     """
     predict_by = predict_by or "image"
     described = study_file.read_study_file(directory)
-    chosen = _canonical(method, described["methods"]) if method else best_method(directory)
+    chosen = chosen_method(directory, method)
     trust = Trust(trust_code, frozenset([code_name(method)] if method else ()))
     wanted = [run for run in all_runs(directory, described, trust, [chosen]) if run.method.text == chosen]
     runs = [run for run in wanted if is_finished(run.directory(directory))]
@@ -74,12 +81,12 @@ def study_model(
         representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, spec)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
-    members, totals = [], []
-    for run in runs:
+    models, totals = [], []
+    for run in [Run(runs[0].method, 0, ALL_FOLDS)] if refitted else runs:
         counts, images = load_class_counts(run.directory(directory), class_names)
         model = load_trained_model(run, directory, new_model)
         model = model if heads_only else channels_last(model)
-        members.append(Member(model[0], model[1], run.method.decision_rule(counts, images, recipe)))
+        models.append(TrainedModel(model[0], model[1], run.method.decision_rule(counts, images, recipe)))
         totals.append(counts)
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
     thresholds = None
@@ -96,10 +103,10 @@ def study_model(
         class_names=class_names,
         class_counts=tuple(np.mean(totals, axis=0).tolist()),
         spec=spec,
-        members=len(members),
-        refitted=False,
-        link=members[0].rule.link,
-        ceiling=members[0].rule.ceiling,
+        models=len(models),
+        refitted=refitted,
+        link=models[0].rule.link,
+        ceiling=models[0].rule.ceiling,
         calibration=calibration,
         distributions=distributions,
         shift=shift,
@@ -108,7 +115,7 @@ def study_model(
         slices=described["table"].get("slices"),
         predict_by=predict_by,
     )
-    return StudyModel(facts, Network(spec, backbone, members, calibration), recipe)
+    return StudyModel(facts, Network(spec, backbone, models, calibration), recipe)
 
 
 def run_torch(network: nn.Module, device: torch.device) -> Callable[[NDArray[np.uint8]], Said]:
@@ -123,7 +130,16 @@ def run_torch(network: nn.Module, device: torch.device) -> Callable[[NDArray[np.
     return run
 
 
-def _canonical(method: str, known: Sequence[str]) -> str:
+def chosen_method(directory: Path, method: str | None) -> str:
+    """A method of a study as its text stands there; None for the best in cross-validation.
+
+    Raises:
+        DataError: there is no study.
+        UsageError: the study has no such method.
+    """
+    if method is None:
+        return best_method(directory)
+    known = study_file.read_study_file(directory)["methods"]
     try:
         text = parse_method(method).text
     except (ValueError, TypeError) as error:
