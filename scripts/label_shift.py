@@ -1,6 +1,6 @@
 """Label shift on held-out images with known new prevalence: error of the estimates, coverage of their intervals, and what adapting brings.
 
-    python scripts/label_shift.py STUDY [STUDY ...] [--draws 20] [--seed 0] [-o docs/results/label-shift.md]
+    python scripts/label_shift.py STUDY [STUDY ...] [--draws 6] [--seed 0] [-o docs/results/label-shift.md]
 
 Of each study the method `ce` is taken. The images of each fold of each repeat are new images in turn: calibration map and reference are
 fitted on the other folds. Batches are drawn from them at a given prevalence (multinomial), and images that are drawn twice are one
@@ -248,7 +248,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="+", type=Path)
-    parser.add_argument("--draws", type=int, default=20, help="batches of each fold, prevalence and size")
+    parser.add_argument("--draws", type=int, default=6, help="batches of each fold, prevalence and size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
@@ -289,9 +289,9 @@ def main() -> None:
                 "",
             ]
             lines += lines_of(cells)
-            print("\n".join(lines[-60:]), flush=True)
-    if given.out:
-        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if given.out:
+                given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,12 @@ from tametail.evaluation.conformal import (
     sets_of,
 )
 from tametail.evaluation.label_calibration import LabelMap
-from tametail.evaluation.label_shift import MOST_DEVIATION, ShiftReference, estimate_prevalence
+from tametail.evaluation.label_shift import (
+    MOST_DEVIATION,
+    PrevalenceEstimate,
+    ShiftReference,
+    estimate_prevalence,
+)
 from tametail.models.backbones import BackboneSpec
 from tametail.predictions.by_group import PredictBy, combined
 from tametail.predictions.single_label import for_prevalence
@@ -381,17 +386,11 @@ class Classifier:
                 f"from them, found {counted(images, 'image')}; leave out --adapt-prevalence"
             )
         found = estimate_prevalence(said.probabilities, facts.shift)
-        shares = zip(facts.class_names, found.prevalence, found.low, found.high, found.trained, strict=True)
-        table = [
-            f"{name} {100 * share:.1f} % ({100 * low:.1f}–{100 * high:.1f}; training set {100 * trained:.1f})"
-            if np.isfinite(low)
-            else f"{name} not estimated, as the training set has no image of it"
-            for name, share, low, high, trained in shares
-        ]
         console.say(
-            f"Prevalence in {counted(images, 'image')}, if the images of each class are like those of the study (95 % intervals): "
-            + "; ".join(table)
+            f"Prevalence in {counted(images, 'image')}, if the images of each class are like those of the study:"
         )
+        for line in _prevalence_lines(facts.class_names, found):
+            console.say(line)
         if abs(found.deviation) > MOST_DEVIATION:
             than = "lower" if found.deviation < 0 else "higher"
             console.warn(
@@ -615,6 +614,19 @@ def with_operating_points(scores: FloatArray, p: FloatArray, thresholds: FloatAr
     ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + 1e-9), np.minimum(ratio, 1 - 1e-9))
     changed = np.where(ruled, ahead * others, scores)
     return np.asarray(changed / changed.sum(axis=1, keepdims=True))
+
+
+def _prevalence_lines(names: Sequence[str], found: PrevalenceEstimate) -> list[str]:
+    """A table of estimated prevalences beside those of the training set."""
+    rows = [("class", "prevalence", "95 % interval", "training set")]
+    shares = zip(names, found.prevalence, found.low, found.high, found.trained, strict=True)
+    for name, share, low, high, trained in shares:
+        limits = f"{100 * low:.1f}–{100 * high:.1f} %" if np.isfinite(low) else "no images known"
+        rows.append((name, f"{100 * share:.1f} %", limits, f"{100 * trained:.1f} %"))
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(row[at].rjust(widths[at]) for at in (1, 2, 3))]) for row in rows
+    ]
 
 
 def _named(facts: ModelFacts, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
