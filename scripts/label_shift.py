@@ -1,6 +1,6 @@
 """Label shift on held-out images with known new prevalence: error of the estimates, coverage of their intervals, and what adapting brings.
 
-    python scripts/label_shift.py STUDY [STUDY ...] [--draws 6] [--seed 0] [-o docs/results/label-shift.md]
+    python scripts/label_shift.py STUDY [STUDY ...] [--draws 4] [--seed 0] [-o docs/results/label-shift.md]
 
 Of each study the method `ce` is taken. The images of each fold of each repeat are new images in turn: calibration map and reference are
 fitted on the other folds. Batches are drawn from them at a given prevalence (multinomial), and images that are drawn twice are one
@@ -129,7 +129,7 @@ def deployed(study: Path, seed: int) -> NewImages:
             )
         inner = Path(folder) / "study"
         tt.compare(
-            known, methods=[METHOD], image_root=root, weights="offline", recipe="head", out=inner, quiet=True
+            known, methods=[METHOD], image_root=root, weights="offline", recipe="head", out=inner
         )
         reference = calibration_for_new_images(inner, METHOD).shift
         assert reference is not None
@@ -248,7 +248,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="+", type=Path)
-    parser.add_argument("--draws", type=int, default=6, help="batches of each fold, prevalence and size")
+    parser.add_argument("--draws", type=int, default=4, help="batches of each fold, prevalence and size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
