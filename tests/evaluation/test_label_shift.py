@@ -202,6 +202,7 @@ def test_a_lower_log_loss_is_expected_where_it_becomes_lower() -> None:
     assert (chosen[own] > 0).mean() > 0.8
     assert chosen[own].mean() > 10 * -np.minimum(chosen[own], 0).mean()
     assert np.corrcoef(gains, expected)[0, 1] > 0.5
+    assert np.mean(gains) == pytest.approx(np.mean(expected), abs=0.04)
 
 
 def test_too_few_images_are_refused_with_the_number_that_is_enough() -> None:
