@@ -128,9 +128,7 @@ def deployed(study: Path, seed: int) -> NewImages:
                 )
             )
         inner = Path(folder) / "study"
-        tt.compare(
-            known, methods=[METHOD], image_root=root, weights="offline", recipe="head", out=inner
-        )
+        tt.compare(known, methods=[METHOD], image_root=root, weights="offline", recipe="head", out=inner)
         reference = calibration_for_new_images(inner, METHOD).shift
         assert reference is not None
         p = tt.load(inner).predict_proba([root / image for image in table.image[new]])
