@@ -32,6 +32,17 @@ from tametail.data.reading import say_new_depth
 from tametail.data.table import LABEL_SEPARATOR, join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
+from tametail.deployment.quality import QUALITY, quality_of
+from tametail.deployment.unlikeness import (
+    COLUMNS,
+    UNKNOWN,
+    UNLIKE,
+    UNLIKE_IMAGES,
+    UNLIKENESS_COLUMN,
+    StudyUnlikeness,
+    of_group,
+    study_unlikeness,
+)
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import (
     DEFAULT_COVERAGE,
@@ -88,6 +99,8 @@ class Classifier:
             are read at this depth too, unless their values exceed it, see `predict`.
         slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         predict_by: what the thresholds are of, and what `predict` gives rows for: images, or groups of them.
+        unlikeness: of new images to the training images.
+        grey: share of the training images that are grey; None if the study does not say.
         study: its folder, where predictions of held-out images are recorded; None for no study.
     """
 
@@ -104,6 +117,8 @@ class Classifier:
     slices: str | None = None
     study: Path | None = None
     predict_by: PredictBy = "image"
+    unlikeness: StudyUnlikeness = UNKNOWN
+    grey: float | None = None
 
     def __repr__(self) -> str:
         kind = "classes" if self.thresholds is None else "labels"
@@ -192,7 +207,10 @@ class Classifier:
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
             not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the
-            probability of the prediction is at the limit of the link), method, link and error.
+            probability of the prediction is at the limit of the link), unlikeness (to the training images; above 1 for one in twenty
+            images that are like them), unlike_training (1 if it is above 1; both are missing if the study does not know), quality (blank,
+            tiny or in another colour mode than the training images, joined by ``|``), method, link and error. A group is as unlike
+            as its most unlike image, and has the number of those as unlike_images.
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
@@ -248,12 +266,23 @@ class Classifier:
             recognise_held_out(self.study, "predict", seen, console)
         of_sets = [] if set_thresholds is None else [_SET, _SET_SIZE]
         decided = ["predicted"] if self.thresholds is not None else ["predicted", "most_probable"]
-        columns = ["image", *decided, *of_sets, *self._columns, "saturated", "method", "link", "error"]
+        columns = [
+            "image",
+            *decided,
+            *of_sets,
+            *self._columns,
+            "saturated",
+            *COLUMNS,
+            "method",
+            "link",
+            "error",
+        ]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
-        has += of_sets[1:]
+        has += [*of_sets[1:], UNLIKE]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
         table = table.assign(image=np.array(names, dtype=object))
         if groups is None:
+            self.unlikeness.say(table, console)
             return table
         failed = table[table["error"] != ""]
         if len(failed):
@@ -261,7 +290,9 @@ class Classifier:
                 f"{len(failed)} of {counted(len(table), 'image')} could not be read, and left out of the groups: "
                 f"{failed['error'].iloc[0]}"
             )
-        return self._by_group(table, np.array(groups, dtype=object))
+        combined_table = self._by_group(table, np.array(groups, dtype=object))
+        self.unlikeness.say(combined_table, console, grouped=True)
+        return combined_table
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
         """One row per group, in the order of their names; with an error if none of its images could be read."""
@@ -284,10 +315,12 @@ class Classifier:
             if len(read):
                 p = read[[_P + each for each in self.class_names]].to_numpy(dtype=np.float64)
                 both = combined(p, np.zeros(len(p), dtype=np.int64), self.predict_by)[0]
-                row |= self._decided(both) | {"saturated": bool(read["saturated"].any())}
+                row |= self._decided(both) | {"saturated": bool(read["saturated"].any())} | of_group(read)
             rows.append(row)
-        columns = ["image", "images", "predicted", *self._columns, "saturated", "method", "link", "error"]
+        columns = ["image", "images", "predicted", *self._columns, "saturated"]
+        columns += [UNLIKENESS_COLUMN, UNLIKE, UNLIKE_IMAGES, QUALITY, "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]
+        has += [UNLIKE, UNLIKE_IMAGES]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
 
     def _set_thresholds(
@@ -354,18 +387,22 @@ class Classifier:
             if isinstance(found, DataError):
                 row["error"] = str(found)
             else:
+                row[QUALITY] = quality_of(Path(image), found, self.grey)
                 readable.append(row)
                 pixels.append(found)
             rows.append(row)
         if readable:
             features = self._features(np.stack(pixels))
             single = self.thresholds is None
-            predicted = (
-                self._classes(features, target_prevalence, set_thresholds)
-                if single
-                else self._labels(features)
-            )
+            with self.unlikeness.watching([each.model for each in self.fold_models], features) as scores:
+                predicted = list(
+                    self._classes(features, target_prevalence, set_thresholds)
+                    if single
+                    else self._labels(features)
+                )
             for row, values in zip(readable, predicted, strict=True):
+                row |= values
+            for row, values in zip(readable, self.unlikeness.values(scores), strict=False):
                 row |= values
         return rows
 
@@ -486,6 +523,8 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         described["table"].get("slices"),
         directory,
         predict_by,
+        study_unlikeness(directory, described, runs, frozen=heads_only),
+        described.get("grey"),
     )
 
 

@@ -57,7 +57,7 @@ def score(
         mean, scale: (D,) of the features.
         components: (D, K) orthonormal directions of the scaled features.
         variances: (K,) along them.
-        noise: () variance along every other direction.
+        noise: (1,) variance along every other direction.
     """
     scaled = (features - mean) / scale
     inside = scaled @ components
@@ -112,7 +112,7 @@ class Unlikeness:
         """
         gaussian = FeatureGaussian(*(arrays[name] for name in FeatureGaussian.__dataclass_fields__))
         features, directions = gaussian.components.shape
-        shapes = ((features,), (features,), (features, directions), (directions,), ())
+        shapes = ((features,), (features,), (features, directions), (directions,), (1,))
         values = [getattr(gaussian, name) for name in FeatureGaussian.__dataclass_fields__]
         if [each.shape for each in values] != list(shapes) or any(
             each.dtype != np.float32 or not np.isfinite(each).all() for each in values
@@ -128,7 +128,9 @@ class Unlikeness:
         return cls(gaussian, ScoreDistribution(scores, share, groups, images))
 
 
-def threshold(held_out: Sequence[ScoreDistribution], repeats: int = 1, false_alarms: float = FALSE_ALARMS) -> float:
+def threshold(
+    held_out: Sequence[ScoreDistribution], repeats: int = 1, false_alarms: float = FALSE_ALARMS
+) -> float:
     """The score that images of new groups exceed at most at this rate; infinite with fewer groups than `fewest_groups`.
 
     Args:
@@ -202,7 +204,7 @@ def fit_gaussian(features: Features, blocks: Sequence[int]) -> FeatureGaussian:
         scale,
         components,
         np.maximum(variances, noise).astype(np.float32),
-        np.array(noise, dtype=np.float32),
+        np.array([noise], dtype=np.float32),
     )
 
 

@@ -270,6 +270,28 @@ def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> ND
     )
 
 
+def compute_outputs_and_features(
+    model: nn.Module, context: RunContext, rows: IntArray
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Outputs (len(rows), C) of a fine-tuned model, and the features (len(rows), D) that its head takes, in one pass."""
+    both = compute_outputs(_WithFeatures(model), context, rows)
+    features = context.training_data.feature_count
+    return np.ascontiguousarray(both[:, features:]), np.ascontiguousarray(both[:, :features])
+
+
+class _WithFeatures(nn.Module):
+    """A representation and a head, whose outputs come after the features."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        representation, head = self.model.children()
+        features = representation(images)
+        return torch.cat([features.float(), head(features).float()], dim=1)
+
+
 def make_predictions(
     run: Run, table: ImageTable, rows: IntArray, outputs: NDArray[np.float32], decision_rule: DecisionRule
 ) -> Predictions | LabelPredictions:
