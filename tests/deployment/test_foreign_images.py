@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -19,9 +20,13 @@ from tametail.core.errors import DataError
 from tametail.core.run_files import UNLIKENESS
 from tametail.data.demo.demo import write_demo
 from tametail.deployment.quality import quality_of
+from tametail.deployment.unlikeness import StudyUnlikeness, of_group
+from tametail.evaluation.unlikeness import Unlikeness
+from tametail.predictions.single_label import read_predictions
 from tametail.storage import study_file
 from tametail.study.study import compare, resume
 from tametail.study.study_splits import study_splits
+from tametail.training import unlikeness_file
 
 Said = pytest.CaptureFixture[str]
 
@@ -157,3 +162,35 @@ def test_fine_tuned_runs_have_a_file_each(
     shutil.copy(study / "runs" / "ce" / "seed0-fold2" / UNLIKENESS, path)
     with pytest.raises(DataError, match="changed or exchanged"):
         tametail.load(study, "ce")
+
+
+def test_a_group_has_the_worst_of_its_images(capsys: Said) -> None:
+    scores = np.array([0.5, 3.0, 2.0])
+    flags = ["blank|tiny", "", "blank"]
+    images = pd.DataFrame(
+        {"unlikeness": scores, "unlike_training": pd.array([0, 1, 1], "Int64"), "quality": flags}
+    )
+    found = of_group(images)
+    assert found == {"quality": "blank|tiny", "unlikeness": 3.0, "unlike_training": 1, "unlike_images": 2}
+    groups = pd.DataFrame([found | {"error": ""}, {"error": "none could be read"}])
+    StudyUnlikeness(threshold=1.0, images=90, groups=30).say(groups, Console(), grouped=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 1 group (2 images) is unlike the training images" in said
+    assert "of 1 group, check these (column quality): 1 blank; 1 tiny" in said
+    unknown = of_group(images.assign(unlikeness=np.nan, unlike_training=pd.array([None] * 3, "Int64")))
+    assert unknown == {"quality": "blank|tiny"}
+
+
+def test_features_of_a_large_fold_are_taken_of_some_images(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TINY | {"recipe": "quick", "set": (), "epochs": 1, "only_folds": [0]}
+    whole = compare(image_folder, "ce", out=tmp_path / "whole", folds=2, **settings).directory
+    monkeypatch.setattr(unlikeness_file, "_MOST_IMAGES", 20)
+    some = compare(image_folder, "ce", out=tmp_path / "some", folds=2, **settings).directory
+    tables = [read_predictions(path / "runs/ce/seed0-fold0/predictions.parquet") for path in (whole, some)]
+    assert tables[0].image.tolist() == tables[1].image.tolist()
+    np.testing.assert_allclose(tables[0].logits, tables[1].logits, atol=1e-5)
+    found = unlikeness_file.load_unlikeness(some / "runs/ce/seed0-fold0", unlikeness_file.OF_RUN, "")
+    assert isinstance(found, Unlikeness)
+    assert found.held_out.images == 20 < len(tables[0])

@@ -195,8 +195,8 @@ class Classifier:
 
         Args:
             images: paths of N images. An image that cannot be read gets a row with its error and no prediction.
-            console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
-                held-out images.
+            console: for progress and messages; None for silence, except for warnings of grey values beyond the study's, of
+                held-out images, and of images that are unlike the training images or of poor quality.
             prevalence: prevalence of each class by name, scaled to sum to one.
             groups: N, the group of each image; needed by a classifier that predicts by group. The probabilities of its readable
                 images are combined; column image is then the group, and column images their number.

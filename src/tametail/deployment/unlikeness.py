@@ -6,6 +6,7 @@ Shape legend: N images, D features.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class StudyUnlikeness:
         if not found:
             return []
         scores = np.mean(found, axis=0).tolist()
-        return [{UNLIKENESS_COLUMN: score, UNLIKE: int(score > 1)} for score in scores]
+        return [{UNLIKENESS_COLUMN: score, UNLIKE: int(not score <= 1)} for score in scores]
 
     def _keep(
         self, found: list[FloatArray], member: Unlikeness, _: nn.Module, __: Any, output: Tensor
@@ -105,29 +106,20 @@ class StudyUnlikeness:
             )
         elif len(read):
             console.say(f"No {row} is unlike the training images. {self._rate}")
-        if poor := int((read[QUALITY] != "").sum()):
-            console.warn(
-                f"{poor} of {counted(len(read), row)} {'has' if poor == 1 else 'have'} images that are "
-                f"{_kinds(read[QUALITY].tolist())}: check them; see column {QUALITY}"
-                if grouped
-                else f"{poor} of {counted(len(read), row)} {'is' if poor == 1 else 'are'} "
-                f"{_kinds(read[QUALITY].tolist())}: check them; see column {QUALITY}"
-            )
+        flags = Counter(flag for each in read[QUALITY] for flag in each.split(LABEL_SEPARATOR) if flag)
+        if flags:
+            named = "; ".join(f"{count} {flag}" for flag, count in sorted(flags.items()))
+            console.warn(f"of {counted(len(read), row)}, check these (column {QUALITY}): {named}")
 
     @property
     def _rate(self) -> str:
         return (
             f"False-alarm rate: {100 * FALSE_ALARMS:.3g} % of new images like the training images (threshold from "
-            f"{counted(self.images, 'image')} of {counted(self.groups, 'group')} that the model was not fitted on)"
+            f"{counted(self.images, 'image')} of {counted(self.groups, 'group')}, each scored by a fit of other groups)"
         )
 
 
 UNKNOWN = StudyUnlikeness(reason="the classifier was made without it")
-
-
-def _kinds(flags: Sequence[str]) -> str:
-    """The kinds of flags that occur."""
-    return ", ".join(sorted({kind for each in flags for kind in each.split(LABEL_SEPARATOR) if kind}))
 
 
 def study_unlikeness(

@@ -50,8 +50,9 @@ def save_study_unlikeness(study: Path, identity: str, data: TrainingData, blocks
 def save_run_unlikeness(
     folder: Path, features: NDArray[np.float32], data: TrainingData, rows: IntArray
 ) -> None:
-    """Fit to the features (n, D) of the held-out rows (n,) of a fine-tuned run, and save in its folder."""
-    save_unlikeness(folder, OF_RUN, features, [features.shape[1]], data.table.groups[rows], None)
+    """Fit to the features (n, D) of a fine-tuned run, of those that `evenly` takes of its held-out rows, and save in its folder."""
+    groups = data.table.groups[evenly(rows)]
+    save_unlikeness(folder, OF_RUN, features, [features.shape[1]], groups, None)
 
 
 def save_unlikeness(
