@@ -241,7 +241,10 @@ def rivals(own: Set, foreign: dict[str, Features], blocks: tuple[int, ...]) -> I
     }
     for name, score in scores.items():
         limit = np.quantile(score(own.features[own.fold == 0]), 1 - FALSE_ALARMS)
-        cells = [f"{100 * (score(features) > limit).mean():.0f}" for features in foreign.values()]
+        cells = [
+            f"{100 * (score(features) > limit).mean():.0f}" if len(features) else "–"
+            for features in foreign.values()
+        ]
         yield f"| {own.name} | {name} | {' | '.join(cells)} |"
 
 
@@ -289,8 +292,7 @@ def main() -> int:
             for way, change in changes(spec.canvas).items()
         }
         of_others = {other.name: other.features if other is not own else own.features[:0] for other in sets}
-        with np.errstate(invalid="ignore"):
-            found = list(rivals(own, of_others | nothing | changed, spec.blocks))
+        found = list(rivals(own, of_others | nothing | changed, spec.blocks))
         lines += found
         print("\n".join(found), flush=True)
     text = "\n".join(lines).rstrip() + "\n"

@@ -27,10 +27,12 @@ COMMAND_ONLY = {"quiet", "debug", "context", "json"}
 # Functions that return an object, which their command writes to --out; predict also predicts.
 # inspect --labels is `inspect_labels`.
 RETURNS_OBJECT = {
-    "predict": {"out", "prevalence", "coverage", "sets", "image_paths", "group_from"},
+    "predict": {"out", "prevalence", "coverage", "sets", "operating", "image_paths", "group_from"},
     "inspect": {"out", "labels"},
     "subsample": {"out"},
 }
+# --format is that of packed data or of an exported model, with other choices.
+TWO_MEANINGS = {"format"}
 # Parameters of Python functions alone.
 PYTHON_ONLY = {"console", "stats"}
 
@@ -49,7 +51,9 @@ def declared_lines() -> dict[str, list[int]]:
 def problems() -> list[str]:
     """What is wrong, in words."""
     found = [
-        f"{name} is declared on lines {lines}" for name, lines in declared_lines().items() if len(lines) > 1
+        f"{name} is declared on lines {lines}"
+        for name, lines in declared_lines().items()
+        if len(lines) > 1 and name not in TWO_MEANINGS
     ]
     for command in COMMANDS:
         name = command.__name__

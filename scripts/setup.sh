@@ -13,7 +13,7 @@ python=${PYTHON:-python3}
 pip=".venv/bin/python -m pip"
 links=${UV_FIND_LINKS:-$($pip config get global.find-links 2>/dev/null || true)}
 links=${links:-${PIP_FIND_LINKS:-}}
-extras='.[train,offline,dicom,search,tables,hdf5]'
+extras='.[train,offline,dicom,search,tables,hdf5,export]'
 
 install_with_uv() {
     $pip install --quiet --disable-pip-version-check uv || return 1

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from tametail.data.readers.reader import register_reader
     from tametail.data.splitting.subsample import subsample
     from tametail.data.table import ImageTable
-    from tametail.deployment.classifier import Classifier, load
+    from tametail.deployment.classifier import Classifier
+    from tametail.deployment.export import export
+    from tametail.deployment.load import load
+    from tametail.deployment.train import train
     from tametail.evaluation.metric_registry import register_metric
     from tametail.external.evaluate import EvaluationResult, evaluate
     from tametail.losses import create_loss, list_losses, register_loss
@@ -63,10 +66,11 @@ _PLACES = {
     "create_loss": "tametail.losses.create_loss",
     "evaluate": "tametail.external.evaluate.evaluate",
     "evaluate_test_set": "tametail.study.study.evaluate_test_set",
+    "export": "tametail.deployment.export.export",
     "inspect_labels": "tametail.report.audit.labels.inspect_labels",
     "list_losses": "tametail.losses.list_losses",
     "list_strategies": "tametail.training.strategies.list_strategies",
-    "load": "tametail.deployment.classifier.load",
+    "load": "tametail.deployment.load.load",
     "pack": "tametail.data.packed.pack",
     "rank": "tametail.report.ranks.rank.rank",
     "read_images": "tametail.data.readers.read_images.read_images",
@@ -83,6 +87,7 @@ _PLACES = {
     "share": "tametail.study.share.share",
     "status": "tametail.study.status.status",
     "subsample": "tametail.data.splitting.subsample.subsample",
+    "train": "tametail.deployment.train.train",
     "unlock": "tametail.storage.unlock.unlock",
     "work": "tametail.study.worker.work",
 }
@@ -107,6 +112,7 @@ __all__ = [
     "create_loss",
     "evaluate",
     "evaluate_test_set",
+    "export",
     "inspect_labels",
     "list_losses",
     "list_strategies",
@@ -127,6 +133,7 @@ __all__ = [
     "share",
     "status",
     "subsample",
+    "train",
     "unlock",
     "work",
 ]

@@ -45,7 +45,7 @@ def test_possible_leaks_and_the_bit_depth_are_shown(tmp_path: Path) -> None:
     assert "read as 12 bits" in settings["reading"]["grey"]
     assert "read as 12 bits" in (out / "report.html").read_text(encoding="utf-8")
     classifier = tametail.load(out)
-    assert classifier.bit_depth == 12  # also for images that alone would pass for 8 bits
+    assert classifier.facts.bit_depth == 12  # also for images that alone would pass for 8 bits
     assert run("compare", data, "-o", out, *STUDY, "--bit-depth", 16)[0] == 2, (
         "other pixels are another study"
     )

@@ -20,7 +20,7 @@ from tametail.core.errors import DataError
 from tametail.core.run_files import UNLIKENESS
 from tametail.data.demo.demo import write_demo
 from tametail.deployment.quality import quality_of
-from tametail.deployment.unlikeness import StudyUnlikeness, of_group
+from tametail.deployment.unlikeness import Likeness, of_group, say_unlike
 from tametail.evaluation.unlikeness import Unlikeness
 from tametail.predictions.single_label import read_predictions
 from tametail.storage import study_file
@@ -72,7 +72,7 @@ def test_foreign_images_are_unlike_the_training_images(
     cells: Path, foreign: dict[str, Path], capsys: Said
 ) -> None:
     own = images_of(cells, "test")
-    table = tametail.load(cells).predict([*foreign.values(), *own], Console())
+    table = tametail.load(cells).predict_table([*foreign.values(), *own], Console())
     said = capsys.readouterr().err
     assert table["unlike_training"].tolist()[: len(foreign)] == [1] * len(foreign)
     assert table["unlike_training"][len(foreign) :].mean() < 0.2
@@ -88,7 +88,7 @@ def test_images_of_the_training_set_in_another_colour_mode_are_named(cells: Path
     grey, tiny = tmp_path / "grey.png", tmp_path / "tiny.jpg"
     one.save(grey)
     Image.open(images_of(cells, "train")[1]).resize((31, 40)).save(tiny)
-    table = tametail.load(cells).predict([grey, tiny])
+    table = tametail.load(cells).predict_table([grey, tiny])
     assert table["quality"].tolist() == ["grey, but the training images are in colour", "tiny"]
 
 
@@ -112,7 +112,7 @@ def test_a_study_of_an_earlier_version_predicts_and_says_what_is_missing(
     old = shutil.copytree(cells, tmp_path / "old")
     before = (old / UNLIKENESS).read_bytes()
     (old / UNLIKENESS).unlink()
-    table = tametail.load(old).predict([foreign["noise"]], Console())
+    table = tametail.load(old).predict_table([foreign["noise"]], Console())
     assert table[["unlikeness", "unlike_training"]].isna().all(axis=None)
     assert f"tametail resume {old} writes it" in capsys.readouterr().err
     resume(old)
@@ -142,7 +142,7 @@ def test_too_few_patients_have_no_score(image_folder: Path, tmp_path: Path, caps
     folder = shutil.copytree(image_folder, tmp_path / "few")
     (folder / "labels.csv").write_text("\n".join(table) + "\n", encoding="utf-8")
     study = compare(folder, "ce", out=tmp_path / "study", folds=3, **TINY)
-    found = tametail.load(study.directory).predict([folder / "images" / "000.png"], Console())
+    found = tametail.load(study.directory).predict_table([folder / "images" / "000.png"], Console())
     assert found["unlikeness"].isna().all()
     assert "takes 19" in capsys.readouterr().err
 
@@ -155,7 +155,7 @@ def test_fine_tuned_runs_have_a_file_each(
     assert not (study / UNLIKENESS).exists()
     assert len(list(study.glob(f"runs/ce/*/{UNLIKENESS}"))) == 3
     images = [foreign["blank"], image_folder / "images" / "000.png"]
-    tables = [tametail.load(study, method).predict(images) for method in ("ce", "ce+la")]
+    tables = [tametail.load(study, method).predict_table(images) for method in ("ce", "ce+la")]
     assert tables[0]["unlike_training"].tolist() == [1, 0]
     assert tables[0]["unlikeness"].tolist() == tables[1]["unlikeness"].tolist(), "they share the features"
     path = study / "runs" / "ce" / "seed0-fold1" / UNLIKENESS
@@ -173,7 +173,7 @@ def test_a_group_has_the_worst_of_its_images(capsys: Said) -> None:
     found = of_group(images)
     assert found == {"quality": "blank|tiny", "unlikeness": 3.0, "unlike_training": 1, "unlike_images": 2}
     groups = pd.DataFrame([found | {"error": ""}, {"error": "none could be read"}])
-    StudyUnlikeness(threshold=1.0, images=90, groups=30).say(groups, Console(), grouped=True)
+    say_unlike(groups, Likeness(images=90, groups=30), Console())
     said = " ".join(capsys.readouterr().err.split())
     assert "1 of 1 group (2 images) is unlike the training images" in said
     assert "of 1 group, check these (column quality): 1 blank; 1 tiny" in said

@@ -95,7 +95,7 @@ def test_labels_are_matched_by_name_and_others_are_unknown(validated: Path, else
 
 
 def test_the_ensemble_is_what_the_study_would_predict(validated: Path, study: Path, elsewhere: Path) -> None:
-    from tametail.deployment.classifier import load
+    from tametail.deployment.load import load
 
     model = read_evaluation_file(validated).models[3]
     (table,) = read_label_tables(validated, model)

@@ -77,7 +77,7 @@ def test_fold_models_are_replicates_and_their_ensemble_stands_beside(
 def test_the_ensemble_is_what_the_study_would_predict(
     validated: Path, study_folder: Path, elsewhere: Path
 ) -> None:
-    from tametail.deployment.classifier import load
+    from tametail.deployment.load import load
 
     about = read_evaluation_file(validated)
     (table,) = read_tables(validated, about.models[3])

@@ -13,7 +13,8 @@ from PIL import Image
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.core.console import Console
-from tametail.deployment.classifier import Classifier, load
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.load import load
 from tametail.external.evaluate import evaluate
 from tametail.storage.evaluation_file import read_evaluation_file, read_tables
 from tametail.study.study import compare
@@ -76,11 +77,11 @@ def test_images_of_12_bits_for_a_study_without_deep_images(
     as_studied = [studies[8].parent / "images8" / image.relative_to(data) for image in images]
     np.testing.assert_allclose(found, classifier.predict_proba(as_studied), atol=0.02)
     assert "grey" not in capsys.readouterr().err
-    classifier.predict(images, Console())
+    classifier.predict_table(images, Console())
     said = " ".join(capsys.readouterr().err.split())
     assert "20 images store grey in more than 8 bits, with values up to 4,095: read as 12 bits" in said
     assert "as the study has no such images" in said
-    classifier.predict(as_studied, Console())
+    classifier.predict_table(as_studied, Console())
     assert "Grey levels" not in capsys.readouterr().err
 
 
@@ -92,7 +93,7 @@ def test_dark_images_are_as_dark_as_in_the_study(
     classifier = load(studies[12], "ce")
     dark = sorted(data.rglob("*.png"))
     light = studies[12].parent / "images12" / "thin" / "0.png"
-    found = classifier.predict(dark, Console())
+    found = classifier.predict_table(dark, Console())
     assert "values up to 241: read as 12 bits (as in the study)" in " ".join(capsys.readouterr().err.split())
     np.testing.assert_allclose(
         found[["p_dense", "p_thin"]], classifier.predict_proba([*dark, light])[:-1], atol=1e-6

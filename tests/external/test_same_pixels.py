@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import COLOURS
-from tametail.deployment.classifier import load
+from tametail.deployment.load import load
 from tametail.external.evaluate import evaluate
 from tametail.storage.evaluation_file import read_evaluation_file, read_tables
 from tametail.study.study import compare

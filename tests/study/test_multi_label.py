@@ -100,18 +100,18 @@ def test_the_model_answers_for_each_label_by_itself(study: Path, patches: Path) 
     parts = [read_label_predictions(p) for p in sorted(study.glob("runs/asl/*/test_predictions.parquet"))]
     expected = ensemble_labels(parts)
     images = [patches / image for image in expected.image]
-    found = classifier.predict(images)
+    found = classifier.predict_table(images)
     p = found[["p_blue", "p_green", "p_red"]].to_numpy()
     np.testing.assert_allclose(p, expected.posterior, atol=1e-5)
     np.testing.assert_array_equal(classifier.predict_proba(images), p)
     assert not np.allclose(p.sum(axis=1), 1, atol=0.05)
-    assert classifier.thresholds is not None
+    assert classifier.facts.thresholds is not None
     of_report = next(result for result in read_results(study).methods if result.method == "asl")
-    assert tuple(classifier.thresholds) == of_report.thresholds
-    given = p >= classifier.thresholds
+    assert tuple(classifier.facts.thresholds) == of_report.thresholds
+    given = p >= classifier.facts.thresholds
     has = found[["has_blue", "has_green", "has_red"]].to_numpy(dtype=bool)
     np.testing.assert_array_equal(has, given)
-    joined = ["|".join(np.array(classifier.class_names)[row]) for row in given]
+    joined = ["|".join(np.array(classifier.facts.class_names)[row]) for row in given]
     assert found["predicted"].tolist() == joined
 
 
@@ -147,7 +147,7 @@ def test_images_of_a_group_are_predicted_and_evaluated_together(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / image.name).write_bytes(image.read_bytes())
     (tmp_path / "new" / "patient1" / "broken.png").write_bytes(b"\x89PNG")
-    by_one = alone.predict(images)
+    by_one = alone.predict_table(images)
     p = by_one[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float)
     for how, expected in (
         ("group", p.reshape(2, 3, 3).mean(axis=1)),
@@ -185,10 +185,10 @@ def test_groups_are_for_several_labels_and_need_both_options(study: Path, patche
     assert result.exit_code == 2
     assert "give both, or neither" in " ".join(result.stderr.split())
     with pytest.raises(UsageError, match="expected the group of each image"):
-        tametail.load(study, predict_by="group").predict([patches / "000.png"])
+        tametail.load(study, predict_by="group").predict_table([patches / "000.png"])
     for given in ({"coverage": 0.8}, {"sets": "prevalence"}):
         with pytest.raises(UsageError, match=r"may have several labels.* leave out --coverage and --sets"):
-            tametail.load(study).predict([patches / "000.png"], **given)
+            tametail.load(study).predict_table([patches / "000.png"], **given)
 
 
 @pytest.mark.parametrize("prevalence", ["even", "blue=0.2,green=0.3,red=0.5"])

@@ -14,6 +14,7 @@ from cli.test_app import run
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY, words
 from tametail.core.errors import UsageError
+from tametail.deployment.study_model import study_model
 from tametail.losses import CORNLoss
 from tametail.predictions.single_label import read_predictions
 from tametail.study.study import Study, compare
@@ -47,7 +48,7 @@ def test_they_are_trained_and_predict_in_the_order(study: Study, image_folder: P
     assert study.failed == ()
     assert study.settings["class_order"] == ORDER
     model = tametail.load(study.directory, "corn")
-    loss: Any = model.fold_models[0].decision_rule.loss  # type: ignore[attr-defined]
+    loss: Any = study_model(study.directory, "corn").network.rules[0].rule.loss
     assert isinstance(loss, CORNLoss)
     assert loss.class_order == (1, 0, 2)
     images = [image_folder / "images" / f"0{index}5.png" for index in range(7)]

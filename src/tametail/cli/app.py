@@ -17,6 +17,7 @@ try:
     from tametail.cli.command import EXIT_CODES
     from tametail.cli.compare import compare, resume, test_set
     from tametail.cli.evaluate import evaluate
+    from tametail.cli.export import export, train
     from tametail.cli.gradients import gradients
     from tametail.cli.inspect import inspect
     from tametail.cli.launch import launch
@@ -40,7 +41,7 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
+    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, train, export, predict, evaluate, rank, inspect, subsample, pack,
     reproduce, losses, strategies, gradients,
 )  # fmt: skip
 

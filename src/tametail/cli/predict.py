@@ -12,6 +12,7 @@ from tametail.cli.command import command
 from tametail.core.atomic import write_output
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
+from tametail.core.option import read_operating
 from tametail.core.options import PredictOptions
 from tametail.core.text import counted
 
@@ -34,20 +35,30 @@ def predict(
     group_from: str | None,
     coverage: float | None,
     sets: Literal["class", "prevalence"],
+    operating: list[str] | None,
     **options: Any,
 ) -> None:
     """Write class probabilities for images, as the mean of a method's fold models.
 
     Every image is a row, once. One that cannot be read has its error in column error, and the exit code is 3 then.
     """
-    from tametail.deployment.classifier import find_images, load, read_prevalence
+    from tametail.deployment.given_images import find_images
+    from tametail.deployment.load import load
+    from tametail.deployment.prevalence import read_prevalence
 
     classifier = load(study, **options)
-    found = find_images(image_paths, volumes=classifier.slices is not None)
-    shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
-    groups = _groups(found.images, group_from, classifier.predict_by, console)
-    table = classifier.predict(
-        found.images, console, prevalence=shares, groups=groups, coverage=coverage, sets=sets
+    facts = classifier.facts
+    found = find_images(image_paths, volumes=facts.slices is not None)
+    shares = None if prevalence is None else read_prevalence(prevalence, facts.class_names)
+    groups = _groups(found.images, group_from, facts.predict_by, console)
+    table = classifier.predict_table(
+        found.images,
+        console,
+        prevalence=shares,
+        groups=groups,
+        coverage=coverage,
+        sets=sets,
+        operating=dict(read_operating(operating or ())),
     )
     write_output(Path(out), table.to_csv(index=False, float_format="%.9g"))
     row = "image" if groups is None else "group"
@@ -55,17 +66,18 @@ def predict(
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
     if saturated:
         console.warn(
-            f"{saturated} of {counted(len(table), row)} reach the largest probability that {classifier.method} can give, "
-            f"{classifier.ceiling:.3f} before scaling; see column saturated"
+            f"{saturated} of {counted(len(table), row)} reach the largest probability that {facts.method} can give, "
+            f"{facts.ceiling:.3f} before scaling; see column saturated"
         )
     if failed:
         console.warn(f"{failed} of {counted(len(table), row)} could not be read; see column error")
     console.say(
         f"{counted(len(table) - failed, row)} predicted, {failed} failed, {found.duplicates} given more than once, "
-        f"{counted(found.skipped, 'other file')} skipped; model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
-        f"link {classifier.link}; calibration: {classifier.calibration.summary}):"
+        f"{counted(found.skipped, 'other file')} skipped; model {facts.method} ({facts.trained_as}, link {facts.link}; "
+        f"calibration: {facts.calibration.summary}):"
     )
-    _explain_decisions(table, classifier.class_names, console)
+    if not facts.several_labels:
+        _explain_decisions(table, shares is not None, bool(operating), console)
     typer.echo(out)
     if failed:
         raise typer.Exit(DataError.exit_code)
@@ -89,19 +101,21 @@ def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: 
     return groups
 
 
-def _explain_decisions(table: pd.DataFrame, class_names: Sequence[str], console: Console) -> None:
-    """Say how often the method decides for another class than the most probable one."""
-    import numpy as np
-
-    columns = [f"p_{name}" for name in class_names]
-    if f"has_{class_names[0]}" in table:
-        return  # several labels per image
+def _explain_decisions(table: pd.DataFrame, at_prevalence: bool, operating: bool, console: Console) -> None:
+    """Say by which rule classes are decided, and how often the decision is not the most probable class."""
     read = table[table["error"] == ""]
-    probable = read[columns].to_numpy(dtype=float).argmax(axis=1)
-    other = int((read["predicted"].to_numpy() != np.array(class_names)[probable]).sum())
-    if other:
-        console.say(
-            f"For {other} of {len(read)} images the method's decision (column predicted, the highest score) is not the most probable "
-            f"class (column most_probable): methods that adjust for the class frequencies favour rare classes, and calibration "
-            f"changes probabilities, never decisions."
-        )
+    other = int((read["predicted"] != read["most_probable"]).sum())
+    rule = (
+        "the most probable class at the given prevalence" if at_prevalence else "the method's decision rule"
+    )
+    if operating:
+        rule = f"the operating points, else {rule}"
+    why = (
+        "methods that adjust for the class frequencies favour rare classes, and calibration changes probabilities, never decisions"
+        if not operating
+        else "a class with a required sensitivity is predicted from its threshold on"
+    )
+    console.say(
+        f"Column predicted (the highest score) is by {rule}; for {other} of {len(read)} images it is not the most probable class"
+        + (f": {why}." if other else ".")
+    )

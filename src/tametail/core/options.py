@@ -405,13 +405,9 @@ class OrderOptions(TypedDict, total=False):
     ]
 
 
-class AnalysisOptions(OrderOptions, total=False):
-    """What a report shows beyond the standard tables."""
+class OperatingOptions(TypedDict, total=False):
+    """Operating points."""
 
-    by: Annotated[
-        Texts | None,
-        Option(None, "Column for subgroup results, such as sex.", repeated=True, metavar="COLUMN"),
-    ]
     operating: Annotated[
         Pairs | None,
         Option(
@@ -420,6 +416,15 @@ class AnalysisOptions(OrderOptions, total=False):
             repeated=True,
             metavar="CLASS=SENSITIVITY",
         ),
+    ]
+
+
+class AnalysisOptions(OrderOptions, OperatingOptions, total=False):
+    """What a report shows beyond the standard tables."""
+
+    by: Annotated[
+        Texts | None,
+        Option(None, "Column for subgroup results, such as sex.", repeated=True, metavar="COLUMN"),
     ]
     ordered: Annotated[
         bool | None,
@@ -484,6 +489,7 @@ class Arguments(DataArgument, total=False):
     """Positional arguments."""
 
     study: Annotated[AnyPath, Option(..., "Study: the output folder of tametail compare.")]
+    model: Annotated[AnyPath, Option(..., "Folder of the exported model.")]
     copy: Annotated[AnyPath, Option(..., "New or empty folder for the copy.")]
     folder: Annotated[AnyPath, Option(..., "Folder of a study, search or recommendation.")]
     studies: Annotated[Paths, Option(..., "Two or more studies or evaluations, one per data set.")]
@@ -634,7 +640,6 @@ class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOption
     """Options of `tametail.evaluate_test_set`."""
 
 
-@varied(by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."))
 class CoverageOptions(TypedDict, total=False):
     """The coverage of prediction sets."""
 
@@ -644,7 +649,10 @@ class CoverageOptions(TypedDict, total=False):
     ]
 
 
-@varied(coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."))
+@varied(
+    by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."),
+    coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."),
+)
 class WriteReportOptions(
     AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False
 ):
@@ -661,6 +669,29 @@ class WriteReportOptions(
     partial: Annotated[
         bool,
         Option(False, "Evaluate unfinished methods by their finished runs, in partial.md and partial.csv."),
+    ]
+
+
+class ExportedOptions(CoverageOptions, PredictByOptions, total=False):
+    """What an exported model is."""
+
+    format: Annotated[
+        Literal["onnx", "torch"],
+        Option("onnx", "onnx (runs anywhere with onnxruntime), or torch (a program of torch.export)."),
+    ]
+
+
+class ExportOptions(
+    MethodOptions, ExportedOptions, ImageRootOptions, DeviceOptions, TrustOptions, total=False
+):
+    """Options of `tametail.export`."""
+
+    refit: Annotated[
+        bool,
+        Option(
+            False,
+            "Train the method on all training images, and export that model in place of the mean of the fold models.",
+        ),
     ]
 
 
@@ -756,9 +787,20 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
         None,
         "With --predict-by: how the path of an image names its group, as for training. Default: folder, the folder that holds it.",
     ),
+    operating=(
+        None,
+        "Required sensitivity for a class, such as melanoma=0.95: it is predicted from that probability on which this share of "
+        "its images reached out of fold.",
+    ),
 )
 class PredictOptions(
-    OutputOptions, MethodOptions, CoverageOptions, LoadOptions, GroupFromOptions, total=False
+    OutputOptions,
+    MethodOptions,
+    CoverageOptions,
+    OperatingOptions,
+    LoadOptions,
+    GroupFromOptions,
+    total=False,
 ):
     """Options of ``tametail predict``."""
 
@@ -774,6 +816,20 @@ class PredictOptions(
         Option(
             "class",
             "Prediction sets with this coverage in each class, or over all images at --prevalence (by default that of the training set).",
+        ),
+    ]
+
+
+@varied(out=(..., "Folder of the model."))
+class TrainOptions(MethodOptions, ExportedOptions, CompareOptions, total=False):
+    """Options of `tametail.train`."""
+
+    study_out: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            "Folder of the study, with the cross-validation of the method. Default: runs/NAME_OF_DATA.",
+            path=True,
         ),
     ]
 

@@ -1,47 +1,48 @@
-"""Load the model of a study and predict images.
+"""A trained model that predicts images: `Classifier`, made by `tametail.load` from a study or from an exported model.
 
-The model is the ensemble of the fold models of one method, by default the best in cross-validation.
+Shape legend: N images, C classes, K canvas side.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from tametail.core.arrays import IntArray
+from tametail.core.arrays import BoolArray, FloatArray
 from tametail.core.console import Console
-from tametail.core.errors import DataError, TametailError, UsageError
-from tametail.core.option import takes
-from tametail.core.options import LoadOptions, MethodOptions
-from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.core.errors import DataError, UsageError
 from tametail.core.text import counted
-from tametail.core.trust import Trust, code_name
-from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
-from tametail.data.decoding.slices import is_nifti, is_volume, stored_slices
 from tametail.data.reading import say_new_depth
 from tametail.data.table import LABEL_SEPARATOR, join_classes
-from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
-from tametail.deployment.prevalence import prevalence_vector, read_prevalence
+from tametail.deployment.given_images import (
+    Decoded,
+    Images,
+    OneImage,
+    decoded_ahead,
+    is_file,
+    listed,
+    slices_of,
+)
+from tametail.deployment.prevalence import prevalence_vector
 from tametail.deployment.quality import QUALITY, quality_of
 from tametail.deployment.unlikeness import (
     COLUMNS,
+    GROUP_COLUMNS,
     UNKNOWN,
     UNLIKE,
     UNLIKE_IMAGES,
-    UNLIKENESS_COLUMN,
-    StudyUnlikeness,
+    Likeness,
+    columns_of,
     of_group,
-    study_unlikeness,
+    say_unlike,
 )
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import (
@@ -52,124 +53,178 @@ from tametail.evaluation.conformal import (
     prevalence_thresholds,
     sets_of,
 )
-from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
-from tametail.models.backbones import BackboneSpec, channels_last
-from tametail.models.heads import Standardise
+from tametail.evaluation.label_calibration import LabelMap
+from tametail.models.backbones import BackboneSpec
 from tametail.predictions.by_group import PredictBy, combined
-from tametail.predictions.multi_label import read_label_predictions
-from tametail.report import best_method
-from tametail.report.study.calibration_file import calibration_for_new_images
-from tametail.storage import study_file
-from tametail.storage.run_file import intact
+from tametail.predictions.single_label import for_prevalence
 from tametail.study.image_digests import ImageDigests, file_digests, recognise_held_out
-from tametail.study.inputs import restore_backbone, studied_backbone
-from tametail.training.hardware import check_one_process, make_accelerator
-from tametail.training.inference import eval_mode
-from tametail.training.recipe import recorded_recipe
-from tametail.training.run import all_runs, load_class_counts, load_trained_model
-from tametail.training.strategies import Method, parse_method
-from tametail.training.training_data import evaluation_transform, frozen
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Classifier", "FoundImages", "find_images", "load", "read_prevalence"]
-_CPU_BATCH, _GPU_BATCH = 16, 128
-_AHEAD = 2  # batches that are decoded before they are needed
 _P, _SCORE, _THRESHOLD, _HAS = "p_", "score_", "threshold_", "has_"
-_SET, _SET_SIZE = "prediction_set", "set_size"
+_SET, _SET_SIZE, _REACHED = "prediction_set", "set_size", "operating"
 SetKind = Literal["class", "prevalence"]
 
 
+class Said(NamedTuple):
+    """What a model says of N images, see `tametail.deployment.network.Outputs`."""
+
+    probabilities: FloatArray
+    scores: FloatArray
+    saturated: BoolArray
+    unlikeness: FloatArray
+
+
 @dataclass(frozen=True)
-class Classifier:
-    """Ensemble of the fold models of one method: the mean of their probabilities. Made by `load`.
+class ModelFacts:
+    """What is known about a trained model.
 
     Attributes:
-        method: the method that they were trained with.
+        method: that it was trained with.
         class_names: C names, in the order of the probabilities.
+        class_counts: (C,) training images of each class, the mean over the models.
         spec: the backbone and the images it takes.
-        backbone: maps images to the inputs of ``fold_models``: a shared frozen backbone, or the identity.
-        fold_models: one per fold and seed.
-        device: of the models.
-        calibration: of the probabilities of each fold model.
+        models: number of models whose mean it is.
+        refitted: whether it was trained on all training images, after cross-validation.
+        link: name of the function that maps outputs to probabilities.
+        ceiling: the largest possible probability, before rows are scaled to sum to one.
+        calibration: of the probabilities of each model.
         distributions: the scores of each class (C,) for prediction sets; empty for several labels.
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
-            are read at this depth too, unless their values exceed it, see `predict`.
+            are read at this depth too, unless their values exceed it.
         slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
-        predict_by: what the thresholds are of, and what `predict` gives rows for: images, or groups of them.
-        unlikeness: of new images to the training images.
-        grey: share of the training images that are grey; None if the study does not say.
-        study: its folder, where predictions of held-out images are recorded; None for no study.
+        predict_by: what the thresholds are of, and what predictions are of: images, or groups of them.
+        likeness: by what the model says whether an image is like its training images.
     """
 
     method: str
     class_names: tuple[str, ...]
+    class_counts: tuple[float, ...]
     spec: BackboneSpec
-    backbone: nn.Module
-    fold_models: tuple[FoldModel, ...]
-    device: torch.device
+    models: int
+    refitted: bool
+    link: str
+    ceiling: float
     calibration: CalibrationMap | LabelMap
     distributions: tuple[ScoreDistribution, ...] = ()
-    thresholds: NDArray[np.float64] | None = None
+    thresholds: FloatArray | None = None
     bit_depth: int | None = None
     slices: str | None = None
-    study: Path | None = None
     predict_by: PredictBy = "image"
-    unlikeness: StudyUnlikeness = UNKNOWN
-    grey: float | None = None
+    likeness: Likeness = UNKNOWN
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether images may have several labels."""
+        return self.thresholds is not None
+
+    @property
+    def trained_prevalence(self) -> FloatArray:
+        """(C,) the share of each class in the training set."""
+        counts = np.array(self.class_counts, dtype=np.float64)
+        return np.asarray(counts / counts.sum())
+
+    @property
+    def trained_as(self) -> str:
+        """``mean of 5 fold models``, or ``trained on all training images``."""
+        return "trained on all training images" if self.refitted else f"mean of {self.models} fold models"
+
+
+@dataclass(frozen=True, repr=False)
+class Classifier:
+    """A trained model that predicts images. Made by `tametail.load`.
+
+    Attributes:
+        facts: what is known about the model.
+        run: from decoded images (N, K, K, 3) to what the model says of them.
+        runs_on: where, in words.
+        study: the folder of its study, where predictions of held-out images are recorded; None for an exported model.
+        batch_size: images per call of ``run``.
+    """
+
+    facts: ModelFacts
+    run: Callable[[NDArray[np.uint8]], Said]
+    runs_on: str
+    study: Path | None = None
+    batch_size: int = 16
 
     def __repr__(self) -> str:
-        kind = "classes" if self.thresholds is None else "labels"
+        facts = self.facts
+        kind = "labels" if facts.several_labels else "classes"
         return (
-            f"Classifier({self.method}: {len(self.class_names)} {kind}, mean of {len(self.fold_models)} fold models of "
-            f"{self.spec.name} at {self.spec.image_size} px on {self.device})"
+            f"Classifier({facts.method}: {len(facts.class_names)} {kind}, {facts.trained_as}, {facts.spec.name} at "
+            f"{facts.spec.image_size} px, {self.runs_on})"
         )
 
     @property
-    def link(self) -> str:
-        """Name of the function that maps outputs to probabilities."""
-        return self.fold_models[0].decision_rule.link
+    def method(self) -> str:
+        """The method that the model was trained with."""
+        return self.facts.method
 
     @property
-    def ceiling(self) -> float:
-        """The largest possible probability, before rows are scaled to sum to one."""
-        return self.fold_models[0].decision_rule.ceiling
+    def classes_(self) -> NDArray[np.object_]:
+        """(C,) the names of the classes, in the order of the columns of `predict_proba`."""
+        return np.array(self.facts.class_names, dtype=object)
 
-    def predict_proba(
-        self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
-    ) -> NDArray[np.float64]:
-        """Predict class probabilities.
+    def predict(self, images: Images) -> NDArray[Any]:
+        """Predict labels, as classifiers of scikit-learn do.
 
         Args:
-            images: paths of N images.
-            prevalence: see `predict`.
+            images: as for `predict_proba`.
 
         Returns:
-            (N, C) probabilities. Rows sum to one, unless images may have several labels.
+            (N,) the class of each image, one of `classes_`; for several labels (N, C) of 0 and 1.
 
         Raises:
-            DataError: an image cannot be read; the message names it. (`predict` continues instead.)
+            DataError: an image cannot be read; the message names it. (`predict_table` continues instead.)
         """
-        table = self.predict(images, prevalence=prevalence)
+        table = self._readable(images)
+        if self.facts.several_labels:
+            return table[[_HAS + name for name in self.facts.class_names]].to_numpy(dtype=np.int64)
+        return table["predicted"].to_numpy(dtype=object)
+
+    def predict_proba(
+        self, images: Images, *, prevalence: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
+        """Predict calibrated class probabilities.
+
+        Args:
+            images: a path of an image or of a folder; an image of Pillow; an array (H, W) or (H, W, 3) of uint8, grey or RGB, or a
+                batch of them (N, H, W, 3); or a sequence of these. Files are read as in training, images in memory as they are,
+                so that a JPEG opened with Pillow can differ slightly from its file.
+            prevalence: see `predict_table`.
+
+        Returns:
+            (N, C) probabilities, in the order of `classes_`. Rows sum to one, unless images may have several labels.
+
+        Raises:
+            DataError: an image cannot be read; the message names it. (`predict_table` continues instead.)
+        """
+        table = self._readable(images, prevalence=prevalence)
+        return table[[_P + name for name in self.facts.class_names]].to_numpy(dtype=np.float64)
+
+    def _readable(self, images: Images, **options: Any) -> pd.DataFrame:
+        table = self.predict_table(images, **options)
         failed = table[table["error"] != ""]
         if len(failed):
             first = failed.iloc[0]
             raise DataError(
                 f"{len(failed)} of {len(table)} images cannot be read: {first['image']}: {first['error']}"
             )
-        return table[[_P + name for name in self.class_names]].to_numpy(dtype=np.float64)
+        return table
 
-    def predict(
+    def predict_table(
         self,
-        images: Sequence[str | Path],
+        images: Images,
         console: Console | None = None,
         *,
         prevalence: Mapping[str, float] | None = None,
         groups: Sequence[str] | None = None,
         coverage: float | None = None,
         sets: SetKind = "class",
+        operating: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
         """Predict images, one row each, or of a classifier that predicts by group, groups of images.
 
@@ -194,7 +249,7 @@ class Classifier:
         and the prediction recorded in the study as a look at its test set.
 
         Args:
-            images: paths of N images. An image that cannot be read gets a row with its error and no prediction.
+            images: as for `predict_proba`. An image that cannot be read gets a row with its error and no prediction.
             console: for progress and messages; None for silence, except for warnings of grey values beyond the study's, of
                 held-out images, and of images that are unlike the training images or of poor quality.
             prevalence: prevalence of each class by name, scaled to sum to one.
@@ -203,102 +258,138 @@ class Classifier:
             coverage: of prediction sets, above 0 and below 1; by default 0.9.
             sets: ``class`` for sets with this coverage in each class, at any prevalence; ``prevalence`` for this coverage over all
                 images, at the given prevalence or that of the training set.
+            operating: the required sensitivity of classes by name, above 0 and below 1, such as {"mel": 0.95}. Such a class is
+                predicted where its probability reaches the threshold that this share of its images reached out of fold, else the
+                decision is among the other classes.
 
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
             not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the
-            probability of the prediction is at the limit of the link), unlikeness (to the training images; above 1 for one in twenty
-            images that are like them), unlike_training (1 if it is above 1; both are missing if the study does not know), quality (blank,
-            tiny or in another colour mode than the training images, joined by ``|``), method, link and error. A group is as unlike
-            as its most unlike image, and has the number of those as unlike_images.
+            probability of the prediction is at the limit of the link), unlikeness (to the training images; above 1 for at most one
+            in twenty that are like them), unlike_training (1 if it is above 1; both are missing if it is not known), quality
+            (blank, tiny or in another colour mode than the training images, joined by ``|``), method, link and error. A group
+            is as unlike as its most unlike image, and unlike_images is the number of those above 1. With ``operating`` also
+            operating: the classes that reach their threshold, joined by ``|``.
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
-                labels, or a coverage or kind of sets that does not exist or is given for several labels.
+                labels, or a coverage, sensitivity or kind of sets that does not exist or is given for several labels.
         """
-        import pandas as pd
 
-        if prevalence is not None and self.thresholds is not None:
-            raise UsageError(
-                f"expected no prevalence for {self.method}, as its images may have several labels, whose prevalences do not "
-                f"sum to one; leave it out"
-            )
-        if self.thresholds is not None and (coverage is not None or sets != "class"):
-            raise UsageError(
-                f"expected no coverage or kind of prediction sets for {self.method}, as its images may have several labels, each "
-                f"predicted at its threshold; leave out --coverage and --sets"
-            )
-        if (groups is None) != (self.predict_by == "image") or (
-            groups is not None and len(groups) != len(images)
-        ):
-            given = "none" if groups is None else f"{len(groups)} for {len(images)} images"
-            raise UsageError(
-                f"expected the group of each image, and only with predict_by other than image, got {given}"
-            )
-        target_prevalence = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
+        facts = self.facts
+        given = listed(images, volumes=facts.slices is not None)
         console = console or Console(quiet=True, warnings=True)
-        if self.thresholds is not None:
-            chosen = zip(self.class_names, self.thresholds, strict=True)
-            named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
-            console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
-        images, names = _slices_of(images, self.slices, console)
-        if groups is not None and len(groups) != len(images):
+        if facts.several_labels:
+            self._refuse_for_labels(prevalence, coverage, sets, operating)
+        if (groups is None) != (facts.predict_by == "image") or (
+            groups is not None and len(groups) != len(given)
+        ):
+            found = "none" if groups is None else f"{len(groups)} for {len(given)} images"
+            raise UsageError(
+                f"expected the group of each image, and only with predict_by other than image, got {found}"
+            )
+        target = None if prevalence is None else prevalence_vector(prevalence, facts.class_names)
+        if facts.thresholds is not None:
+            named = zip(facts.class_names, facts.thresholds, strict=True)
+            said = ", ".join(f"{name} {threshold:.3g}" for name, threshold in named)
+            console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {said}")
+        given, names = slices_of(given, facts.slices, console)
+        if groups is not None and len(groups) != len(given):
             raise UsageError(
                 "expected single images with predict_by other than image, got volumes; predict their slices, and combine them"
             )
-        set_thresholds = None
-        if self.distributions:
+        decide = self._labels
+        if not facts.several_labels:
             asked = DEFAULT_COVERAGE if coverage is None else coverage
-            set_thresholds = self._set_thresholds(asked, sets, target_prevalence, console)
-        bit_depth = self._find_depth(images, console).bits
-        rows: list[dict[str, object]] = []
-        seen: list[ImageDigests] = []
-        content = file_digests([Path(image) for image in images])
-        with console.track("Images", len(images)) as advance:
-            size = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
-            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, bit_depth, size):
-                own = zip(content[len(rows) :], decoded, strict=False)
-                read = [(digest, one) for digest, one in own if not isinstance(one, DataError)]
-                seen.append(ImageDigests.of([one for _, one in read], [digest for digest, _ in read]))
-                rows += self._predict_chunk(chunk, decoded, target_prevalence, set_thresholds)
-                advance(len(chunk))
+            set_thresholds = (
+                self._set_thresholds(asked, sets, target, console) if facts.distributions else None
+            )
+            decide = _Decision(
+                facts, target, set_thresholds, self._operating_thresholds(operating or {}, console)
+            )
+        rows, seen = self._rows(given, names, decide, console)
         if self.study is not None:
             recognise_held_out(self.study, "predict", seen, console)
-        of_sets = [] if set_thresholds is None else [_SET, _SET_SIZE]
-        decided = ["predicted"] if self.thresholds is not None else ["predicted", "most_probable"]
-        columns = [
-            "image",
-            *decided,
-            *of_sets,
-            *self._columns,
-            "saturated",
-            *COLUMNS,
-            "method",
-            "link",
-            "error",
-        ]
-        has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
-        has += [*of_sets[1:], UNLIKE]
-        table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
-        table = table.assign(image=np.array(names, dtype=object))
-        if groups is None:
-            self.unlikeness.say(table, console)
-            return table
+        table = _frame(rows, self._columns(operating))
+        if groups is not None:
+            table = self._by_group(table, np.array(groups, dtype=object), console)
+        say_unlike(table, facts.likeness, console)
+        return table
+
+    def _refuse_for_labels(
+        self,
+        prevalence: Mapping[str, float] | None,
+        coverage: float | None,
+        sets: SetKind,
+        operating: Mapping[str, float] | None,
+    ) -> None:
+        """Refuse options of exclusive classes for a model of several labels."""
+        method = self.facts.method
+        if prevalence is not None:
+            raise UsageError(
+                f"expected no prevalence for {method}, as its images may have several labels, whose prevalences do not sum to "
+                f"one; leave it out"
+            )
+        if coverage is not None or sets != "class":
+            raise UsageError(
+                f"expected no coverage or kind of prediction sets for {method}, as its images may have several labels, each "
+                f"predicted at its threshold; leave out --coverage and --sets"
+            )
+        if operating:
+            raise UsageError(
+                f"expected no operating points for {method}, as its images may have several labels, each predicted at its "
+                f"threshold; leave out --operating, and compare the columns p_<label> with thresholds of your own"
+            )
+
+    def _rows(
+        self,
+        images: Sequence[OneImage],
+        names: Sequence[str],
+        decide: Callable[[Said], list[dict[str, object]]],
+        console: Console,
+    ) -> tuple[list[dict[str, object]], list[ImageDigests]]:
+        """A row for each image, and the digests of those that can be read."""
+        facts = self.facts
+        rows: list[dict[str, object]] = []
+        seen: list[ImageDigests] = []
+        bit_depth = self._find_depth(images, console).bits
+        content = _content(images) if self.study is not None else [""] * len(images)
+        with console.track("Images", len(images)) as advance:
+            for decoded in decoded_ahead(images, facts.spec.canvas, bit_depth, self.batch_size):
+                at = len(rows)
+                rows += [
+                    {
+                        "image": name,
+                        "method": facts.method,
+                        "link": facts.link,
+                        "error": str(found) if isinstance(found, DataError) else "",
+                    }
+                    for name, found in zip(names[at:], decoded, strict=False)
+                ]
+                readable = [found for found in decoded if not isinstance(found, DataError)]
+                if readable:
+                    said = self.run(np.stack(readable))
+                    values = zip(decide(said), columns_of(said.unlikeness, facts.likeness), strict=True)
+                    own = (row for row in rows[at:] if not row["error"])
+                    for row, (decided, unlike) in zip(own, values, strict=True):
+                        row |= decided | unlike
+                for row, image, found in zip(rows[at:], images[at:], decoded, strict=False):
+                    if not isinstance(found, DataError):
+                        row[QUALITY] = quality_of(image, found, facts.likeness.grey)
+                if self.study is not None:
+                    seen.append(ImageDigests.of(readable, _of_readable(content[at:], decoded)))
+                advance(len(decoded))
+        return rows, seen
+
+    def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_], console: Console) -> pd.DataFrame:
+        """One row per group, in the order of their names; with an error if none of its images could be read."""
+        facts = self.facts
         failed = table[table["error"] != ""]
         if len(failed):
             console.warn(
                 f"{len(failed)} of {counted(len(table), 'image')} could not be read, and left out of the groups: "
                 f"{failed['error'].iloc[0]}"
             )
-        combined_table = self._by_group(table, np.array(groups, dtype=object))
-        self.unlikeness.say(combined_table, console, grouped=True)
-        return combined_table
-
-    def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
-        """One row per group, in the order of their names; with an error if none of its images could be read."""
-        import pandas as pd
-
-        assert self.thresholds is not None
         rows: list[dict[str, object]] = []
         for name in sorted(set(groups.tolist())):
             own = table[groups == name]
@@ -306,27 +397,25 @@ class Classifier:
             row: dict[str, object] = {
                 "image": name,
                 "images": len(read),
-                "method": self.method,
-                "link": self.link,
+                "method": facts.method,
+                "link": facts.link,
                 "error": ""
                 if len(read)
                 else f"none of {len(own)} images could be read: {own['error'].iloc[0]}",
             }
             if len(read):
-                p = read[[_P + each for each in self.class_names]].to_numpy(dtype=np.float64)
-                both = combined(p, np.zeros(len(p), dtype=np.int64), self.predict_by)[0]
+                p = read[[_P + each for each in facts.class_names]].to_numpy(dtype=np.float64)
+                both = combined(p, np.zeros(len(p), dtype=np.int64), facts.predict_by)[0]
                 row |= self._decided(both) | {"saturated": bool(read["saturated"].any())} | of_group(read)
             rows.append(row)
-        columns = ["image", "images", "predicted", *self._columns, "saturated"]
-        columns += [UNLIKENESS_COLUMN, UNLIKE, UNLIKE_IMAGES, QUALITY, "method", "link", "error"]
-        has = [column for column in self._columns if column.startswith(_HAS)]
-        has += [UNLIKE, UNLIKE_IMAGES]
-        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        columns = self._columns(None, GROUP_COLUMNS)
+        return _frame(rows, ["image", "images", *columns[1:]])
 
     def _set_thresholds(
-        self, coverage: float, sets: SetKind, prevalence: NDArray[np.float64] | None, console: Console
-    ) -> NDArray[np.float64]:
+        self, coverage: float, sets: SetKind, prevalence: FloatArray | None, console: Console
+    ) -> FloatArray:
         """The threshold (C,) of each class for prediction sets; says what they are and which classes are too rare."""
+        facts = self.facts
         if sets not in get_args(SetKind):
             raise UsageError(
                 f"expected prediction sets of kind {' or '.join(get_args(SetKind))}, got {sets!r}"
@@ -338,14 +427,14 @@ class Classifier:
         asked = f"{100 * coverage:.6g} %"
         if sets == "class":
             console.say(f"Prediction sets: coverage of {asked} in each class, at any prevalence")
-            thresholds = class_thresholds(self.distributions, coverage)
+            thresholds = class_thresholds(facts.distributions, coverage)
         else:
-            images = np.array([each.images for each in self.distributions], dtype=np.float64)
+            images = np.array([each.images for each in facts.distributions], dtype=np.float64)
             at = images / images.sum() if prevalence is None else prevalence
             where = "of the training set" if prevalence is None else "given"
             console.say(f"Prediction sets: coverage of {asked} over all images, at the prevalence {where}")
-            thresholds = prevalence_thresholds(self.distributions, coverage, at)
-        counts = zip(self.class_names, self.distributions, thresholds, strict=True)
+            thresholds = prevalence_thresholds(facts.distributions, coverage, at)
+        counts = zip(facts.class_names, facts.distributions, thresholds, strict=True)
         rare = [f"{name} ({each.groups})" for name, each, threshold in counts if np.isinf(threshold)]
         if rare:
             console.warn(
@@ -354,282 +443,169 @@ class Classifier:
             )
         return thresholds
 
-    def _find_depth(self, images: Sequence[str | Path], console: Console) -> BitDepth:
+    def _operating_thresholds(self, operating: Mapping[str, float], console: Console) -> FloatArray:
+        """(C,) the probability, at the class frequencies of the training set, from which a class is predicted; nan for no such rule."""
+        facts = self.facts
+        thresholds = np.full(len(facts.class_names), np.nan)
+        for name, sensitivity in operating.items():
+            if name not in facts.class_names:
+                raise UsageError(
+                    f"expected a class of the model ({', '.join(facts.class_names)}) with its sensitivity, got {name!r}"
+                )
+            if not 0 < sensitivity < 1:
+                raise UsageError(
+                    f"expected a sensitivity of {name} above 0 and below 1, such as 0.95, got {sensitivity:g}"
+                )
+            at = facts.class_names.index(name)
+            # The share of the images of a class at or above a threshold is the coverage of its prediction sets.
+            scores = facts.distributions[at] if facts.distributions else None
+            threshold = np.inf if scores is None else scores.threshold(sensitivity)
+            if scores is None or np.isinf(threshold):
+                groups = 0 if scores is None else scores.groups
+                raise UsageError(
+                    f"expected {counted(needed_groups(sensitivity), 'group')} (patients) with {name} in the training set for a "
+                    f"sensitivity of {100 * sensitivity:g} %, found {groups}; give a lower one"
+                )
+            thresholds[at] = max(1 - threshold, np.finfo(np.float64).tiny)
+            console.say(
+                f"Operating point: {name} is predicted from a probability of {thresholds[at]:.3g} on, which {100 * sensitivity:g} % of "
+                f"its images reach (out of fold, {counted(scores.images, 'image')} of {counted(scores.groups, 'group')})"
+            )
+        return thresholds
+
+    def _find_depth(self, images: Sequence[OneImage], console: Console) -> BitDepth:
         """The depth at which these grey images are read, as in external evaluation."""
-        with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1) or 1) as pool:
-            depth = find_bit_depth([Path(image) for image in images], pool).for_study(self.bit_depth)
-        say_new_depth(depth, self.bit_depth, console)
+        files = [Path(image) for image in images if isinstance(image, str | Path)]
+        with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
+            depth = find_bit_depth(files, pool).for_study(self.facts.bit_depth)
+        say_new_depth(depth, self.facts.bit_depth, console)
         return depth
 
-    @property
-    def _columns(self) -> list[str]:
-        """The columns of the classes."""
-        if self.thresholds is None:
-            return [kind + name for kind in (_SCORE, _P) for name in self.class_names]
-        return [kind + name for name in self.class_names for kind in (_P, _THRESHOLD, _HAS)]
+    def _columns(self, operating: Mapping[str, float] | None, likeness: Sequence[str] = COLUMNS) -> list[str]:
+        facts = self.facts
+        last = ["saturated", *likeness, "method", "link", "error"]
+        if facts.several_labels:
+            of_labels = [kind + name for name in facts.class_names for kind in (_P, _THRESHOLD, _HAS)]
+            return ["image", "predicted", *of_labels, *last]
+        of_sets = [_SET, _SET_SIZE] if facts.distributions else []
+        of_classes = [kind + name for kind in (_SCORE, _P) for name in facts.class_names]
+        reached = [_REACHED] if operating else []
+        return ["image", "predicted", "most_probable", *reached, *of_sets, *of_classes, *last]
 
-    def _predict_chunk(
-        self,
-        images: Sequence[str | Path],
-        decoded: Sequence[NDArray[np.uint8] | DataError],
-        target_prevalence: NDArray[np.float64] | None,
-        set_thresholds: NDArray[np.float64] | None,
-    ) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = []
-        readable, pixels = [], []
-        for image, found in zip(images, decoded, strict=True):
-            row: dict[str, object] = {
-                "image": str(image),
-                "method": self.method,
-                "link": self.link,
-                "error": "",
-            }
-            if isinstance(found, DataError):
-                row["error"] = str(found)
-            else:
-                row[QUALITY] = quality_of(Path(image), found, self.grey)
-                readable.append(row)
-                pixels.append(found)
-            rows.append(row)
-        if readable:
-            features = self._features(np.stack(pixels))
-            single = self.thresholds is None
-            with self.unlikeness.watching([each.model for each in self.fold_models], features) as scores:
-                predicted = list(
-                    self._classes(features, target_prevalence, set_thresholds)
-                    if single
-                    else self._labels(features)
-                )
-            for row, values in zip(readable, predicted, strict=True):
-                row |= values
-            for row, values in zip(readable, self.unlikeness.values(scores), strict=False):
-                row |= values
-        return rows
+    def _labels(self, said: Said) -> list[dict[str, object]]:
+        assert self.facts.thresholds is not None
+        given = said.probabilities >= self.facts.thresholds
+        limits = np.any(said.saturated & given, axis=1)
+        return [
+            self._decided(p) | {"saturated": bool(at_limit)}
+            for p, at_limit in zip(said.probabilities, limits, strict=True)
+        ]
 
-    @torch.no_grad()
-    def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Inputs of the fold models, from decoded images (N, K, K, 3)."""
-        inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
-        with eval_mode(self.backbone):
-            features: torch.Tensor = self.backbone(inputs)
-        return features
-
-    def _classes(
-        self,
-        features: torch.Tensor,
-        target_prevalence: NDArray[np.float64] | None,
-        set_thresholds: NDArray[np.float64] | None,
-    ) -> Iterator[dict[str, object]]:
-        assert isinstance(self.calibration, CalibrationMap)
-        predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
-        for p, score, saturated, trained in zip(*predicted, strict=True):
-            row: dict[str, object] = {
-                "predicted": self.class_names[int(score.argmax())],
-                "most_probable": self.class_names[int(p.argmax())],
-                "saturated": bool(saturated),
-            }
-            if set_thresholds is not None:
-                order = np.argsort(-trained, kind="stable")
-                inside = order[sets_of(trained, set_thresholds)[order]]
-                row[_SET] = LABEL_SEPARATOR.join(self.class_names[index] for index in inside)
-                row[_SET_SIZE] = len(inside)
-            yield row | self._named(_SCORE, score) | self._named(_P, p)
-
-    def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
-        assert self.thresholds is not None
-        assert isinstance(self.calibration, LabelMap)
-        for p, saturated in zip(*predict_labels(self.fold_models, features, self.calibration), strict=True):
-            yield self._decided(p) | {"saturated": bool((saturated & (p >= self.thresholds)).any())}
-
-    def _decided(self, p: NDArray[np.float64]) -> dict[str, object]:
+    def _decided(self, p: FloatArray) -> dict[str, object]:
         """The predicted labels and the columns of the labels, from their probabilities (C,)."""
-        assert self.thresholds is not None
-        given = p >= self.thresholds
-        names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
-        columns = self._named(_P, p) | self._named(_THRESHOLD, self.thresholds) | self._named(_HAS, given)
+        facts = self.facts
+        assert facts.thresholds is not None
+        given = p >= facts.thresholds
+        names = join_classes(name for name, has in zip(facts.class_names, given, strict=True) if has)
+        columns = (
+            _named(facts, _P, p) | _named(facts, _THRESHOLD, facts.thresholds) | _named(facts, _HAS, given)
+        )
         return {"predicted": names} | columns
 
-    def _named(self, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
-        """Values (C,) by column; booleans as 1 or 0."""
-        as_python = values.astype(np.int64).tolist() if values.dtype == np.bool_ else values.tolist()
-        return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
-
-@takes(MethodOptions, LoadOptions)
-def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOptions]) -> Classifier:
-    """Load the model of a study.
-
-    Args:
-        study: the study's folder.
-        method: one of its methods. Default: the one with the best cross-validation result.
-        options: see below.
-
-    Returns:
-        The mean of the method's fold models.
-
-    Raises:
-        DataError: there is no study.
-        UsageError: the study has no such method, or it names code that is not trusted.
-        TametailError: no run of the method is finished.
-    """
-    directory = Path(study)
-    predict_by = options["predict_by"] or "image"
-    described = study_file.read_study_file(directory)
-    check_one_process("predict")
-    chosen = _canonical(method, described["methods"]) if method else best_method(directory)
-    trust = Trust(options["trust_code"], frozenset([code_name(method)] if method else ()))
-    wanted = [run for run in all_runs(directory, described, trust, [chosen]) if run.method.text == chosen]
-    runs = [run for run in wanted if is_finished(run.directory(directory))]
-    if not runs:
-        raise TametailError(f"no run of {chosen} is finished in {directory}; repeat tametail compare")
-    spec = studied_backbone(described)
-    recipe = recorded_recipe(described)
-    class_names = tuple(described["class_names"])
-    target = make_accelerator(recipe, options["device"], training=False).device
-    heads_only = recipe.trains == "head"
-
-    def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, spec)
-        return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
-
-    fold_models = []
-    for run in runs:
-        counts, images = load_class_counts(run.directory(directory), class_names)
-        model = load_trained_model(run, directory, new_model).to(target)
-        model = model if heads_only else channels_last(model)
-        decision_rule = run.method.decision_rule(counts, images, recipe)
-        fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
-    backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
-    thresholds = None
-    calibration, distributions = calibration_for_new_images(directory, chosen)
-    if isinstance(calibration, LabelMap):
-        tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
-        thresholds = deployed_thresholds(tables, calibration, predict_by)
-    elif predict_by != "image":
-        raise UsageError(
-            f"expected --predict-by image, as the images of {directory} have one class each, got {predict_by}"
-        )
-    return Classifier(
-        chosen,
-        class_names,
-        spec,
-        backbone.to(target),
-        tuple(fold_models),
-        target,
-        calibration,
-        distributions,
-        thresholds,
-        described["table"].get("bit_depth"),
-        described["table"].get("slices"),
-        directory,
-        predict_by,
-        study_unlikeness(directory, described, runs, frozen=heads_only),
-        described.get("grey"),
-    )
-
-
-def _slices_of(
-    images: Sequence[str | Path], rule: str | None, console: Console
-) -> tuple[list[str | Path], list[str]]:
-    """The images with volumes replaced by their slices, and their names. Volumes that cannot be read stay, with a warning."""
-    files: list[str | Path] = []
-    names: list[str] = []
-    for image in images:
-        files.append(image)
-        names.append(str(image))
-        path = Path(image).absolute()
-        try:
-            if rule is None or not path.is_file() or not is_volume(path):
-                continue
-            place, (slices,), _ = stored_slices(path.parent, [path.name], rule)
-        except DataError as error:
-            console.warn(str(error))
-            continue
-        files[-1:] = [place / each for each in slices]
-        names[-1:] = [f"{image}{each.removeprefix(path.name)}" for each in slices]
-    return files, names
-
-
-def _decoded_ahead(
-    images: Sequence[str | Path], side: int, bit_depth: int | None, size: int
-) -> Iterator[tuple[Sequence[str | Path], list[NDArray[np.uint8] | DataError]]]:
-    """Batches of images with their pixels, or why they cannot be read; the next ones are decoded in the meantime."""
-    batches = [images[start : start + size] for start in range(0, len(images), size)]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(_decoded, batch, side, bit_depth) for batch in batches[:_AHEAD]]
-        for at, batch in enumerate(batches):
-            found = waiting.pop(0).result()
-            if at + _AHEAD < len(batches):
-                waiting.append(pool.submit(_decoded, batches[at + _AHEAD], side, bit_depth))
-            yield batch, found
-
-
-def _decoded(
-    images: Sequence[str | Path], side: int, bit_depth: int | None
-) -> list[NDArray[np.uint8] | DataError]:
-    found: list[NDArray[np.uint8] | DataError] = []
-    for image in images:
-        try:
-            found.append(decode_image(Path(image), side, bit_depth=bit_depth))
-        except DataError as error:
-            found.append(error)
-    return found
-
-
-class FoundImages(NamedTuple):
-    """What `find_images` finds.
+@dataclass(frozen=True)
+class _Decision:
+    """From what a model of exclusive classes says of images to the columns of their rows.
 
     Attributes:
-        images: paths, each once.
-        duplicates: how many of the paths were found again.
-        skipped: files in folders that are not images by their names; hidden ones are not counted.
+        prevalence: (C,) of the target population; None for that of the training set.
+        sets: (C,) thresholds of the prediction sets; None for no sets.
+        operating: (C,) thresholds of operating points; nan for no such rule.
     """
 
-    images: list[Path]
-    duplicates: int
-    skipped: int
+    facts: ModelFacts
+    prevalence: FloatArray | None
+    sets: FloatArray | None
+    operating: FloatArray
+
+    def __call__(self, said: Said) -> list[dict[str, object]]:
+        facts, trained = self.facts, said.probabilities
+        p, scores = trained, said.scores
+        if self.prevalence is not None:
+            p = scores = for_prevalence(trained, facts.trained_prevalence, self.prevalence)
+        scores = with_operating_points(scores, trained, self.operating)
+        predicted = scores.argmax(axis=1)
+        limits = said.saturated[np.arange(len(p)), predicted].tolist()
+        rows = []
+        for row in range(len(p)):
+            columns: dict[str, object] = {
+                "predicted": facts.class_names[predicted[row]],
+                "most_probable": facts.class_names[int(p[row].argmax())],
+                "saturated": limits[row],
+                _REACHED: self._joined(trained[row], trained[row] >= self.operating),
+            }
+            if self.sets is not None:
+                inside = sets_of(trained[row], self.sets)
+                columns[_SET] = self._joined(trained[row], inside)
+                columns[_SET_SIZE] = int(inside.sum())
+            rows.append(columns | _named(facts, _SCORE, scores[row]) | _named(facts, _P, p[row]))
+        return rows
+
+    def _joined(self, p: FloatArray, inside: BoolArray) -> str:
+        """The names of the classes inside, the most probable first."""
+        order = np.argsort(-p, kind="stable")
+        return LABEL_SEPARATOR.join(self.facts.class_names[index] for index in order[inside[order]])
 
 
-def find_images(paths: Sequence[str | Path], *, volumes: bool = False) -> FoundImages:
-    """Find the given images and all images, and NIfTI ``volumes``, below the given folders, sorted; hidden files and folders are ignored.
+def with_operating_points(scores: FloatArray, p: FloatArray, thresholds: FloatArray) -> FloatArray:
+    """Scores (N, C) whose largest is that of a class that reaches its threshold, if there is one.
 
-    Raises:
-        DataError: a path does not exist, or a folder has no image.
+    The score of such a class is its probability divided by its threshold, times the largest score of the classes without one (1
+    if there is none): it wins where it reaches its threshold, and of several the one with the largest ratio.
+
+    Args:
+        scores: (N, C) that sum to one.
+        p: (N, C) probabilities at the class frequencies of the training set.
+        thresholds: (C,) of some classes; nan for the others.
     """
-    found: list[Path] = []
-    skipped: set[str] = set()
-    known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
-
-    def is_known(file: Path) -> bool:
-        return file.suffix.lower() in known or (volumes and is_nifti(file.name))
-
-    for path in map(Path, paths):
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
-            inside = [file for file in files if is_known(file)]
-            if not inside:
-                raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
-            found += inside
-            skipped |= {os.path.abspath(file) for file in files if not is_known(file)}
-        elif path.exists():
-            found.append(path)
-        else:
-            raise DataError(f"expected an image or a folder of images at {path}, but nothing is there")
-    images: dict[str, Path] = {}
-    for image in found:
-        images.setdefault(os.path.abspath(image), image)
-    return FoundImages(list(images.values()), len(found) - len(images), len(skipped))
+    ruled = ~np.isnan(thresholds)
+    if not ruled.any():
+        return scores
+    others = np.where(ruled, -np.inf, scores).max(axis=1, keepdims=True)
+    others = np.where(np.isinf(others), 1.0, others)
+    ratio = p / np.where(ruled, thresholds, 1.0)
+    # A class at its threshold comes before the others, also where both are equal.
+    ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + 1e-9), np.minimum(ratio, 1 - 1e-9))
+    changed = np.where(ruled, ahead * others, scores)
+    return np.asarray(changed / changed.sum(axis=1, keepdims=True))
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def _named(facts: ModelFacts, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
+    """Values (C,) by column; booleans as 1 or 0."""
+    as_python = values.astype(np.int64).tolist() if values.dtype == np.bool_ else values.tolist()
+    return {kind + name: value for name, value in zip(facts.class_names, as_python, strict=True)}
 
 
-def _canonical(method: str, known: Sequence[str]) -> str:
-    try:
-        text = parse_method(method).text
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
-    if text not in known:
-        raise UsageError(f"expected a method of this study ({', '.join(known)}), got {method}")
-    return text
+def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a table; whole numbers are missing, not nan, after an error."""
+    import pandas as pd
+
+    whole = [
+        column
+        for column in columns
+        if column.startswith(_HAS) or column in {_SET_SIZE, UNLIKE, UNLIKE_IMAGES}
+    ]
+    table = pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(whole, "Int64"))
+    return table.assign(image=np.array([row["image"] for row in rows], dtype=object))
+
+
+def _content(images: Sequence[OneImage]) -> list[str]:
+    """Digests of the bytes of image files; empty for images in memory."""
+    files = [Path(image) for image in images if isinstance(image, str | Path)]
+    found = iter(file_digests(files))
+    return [next(found) if is_file(image) else "" for image in images]
+
+
+def _of_readable(content: Sequence[str], decoded: Sequence[Decoded]) -> list[str]:
+    both = zip(content, decoded, strict=False)
+    return [digest for digest, found in both if not isinstance(found, DataError)]

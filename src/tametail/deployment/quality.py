@@ -19,11 +19,11 @@ IS_GREY = "grey, but the training images are in colour"
 HAS_COLOUR = "in colour, but the training images are grey"
 
 
-def quality_of(path: Path, pixels: NDArray[np.uint8], grey: float | None) -> str:
+def quality_of(image: object, pixels: NDArray[np.uint8], grey: float | None) -> str:
     """The flags of an image, joined by ``|``; empty for none.
 
     Args:
-        path: of its file.
+        image: its file, or the image itself, of Pillow or as an array (H, W, ...).
         pixels: decoded, (K, K, 3).
         grey: share of the training images that are grey; None if it is not known.
     """
@@ -31,7 +31,7 @@ def quality_of(path: Path, pixels: NDArray[np.uint8], grey: float | None) -> str
     blank = float(thumbnail_of(pixels).std()) < BLANK
     if blank:
         flags.append(IS_BLANK)
-    if is_tiny(path):
+    if 0 < shorter_side(image) < TINY:
         flags.append(IS_TINY)
     if grey is not None and not blank:
         own = is_grey(pixels)
@@ -42,10 +42,14 @@ def quality_of(path: Path, pixels: NDArray[np.uint8], grey: float | None) -> str
     return LABEL_SEPARATOR.join(flags)
 
 
-def is_tiny(path: Path) -> bool:
-    """Whether the image in a file has fewer than 32 pixels on its shorter side; False if its header does not say."""
+def shorter_side(image: object) -> int:
+    """The pixels of the shorter side of an image, see `quality_of`; 0 if the header of a file does not say."""
+    if isinstance(image, np.ndarray):
+        return min(map(int, image.shape[:2]))
+    if not isinstance(image, str | Path):
+        return min(map(int, image.size))  # type: ignore[attr-defined]
     try:
-        stats = with_header(FileStats(), read_file(path))
+        stats = with_header(FileStats(), read_file(Path(image)))
     except DataError:
-        return False
-    return 0 < min(stats.width, stats.height) < TINY
+        return 0
+    return min(stats.width, stats.height)

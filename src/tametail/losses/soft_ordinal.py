@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, Unpack, get_args
 
 import torch
@@ -69,13 +70,22 @@ class SoftOrdinalLoss(OrdinalLoss):
 
     def posterior(self, z: Tensor) -> Tensor:
         """The η whose mixture of labels is the softmax: s_c = Σ_y η_y q_yc; those below 0 become 0."""
-        inverse = torch.linalg.inv(self._labels(z.double()))
-        return proportional((torch.softmax(z.double(), dim=1) @ inverse).clamp(min=0)).to(z.dtype)
+        s = self.by_grade(torch.softmax(z.double(), dim=1))
+        mixed = s @ _inverse_labels(int(z.shape[1]), self.distance, self.scale).to(z.device)
+        return proportional(self.by_class(mixed).clamp(min=0)).to(z.dtype)
 
     def _labels(self, like: Tensor) -> Tensor:
         """The label (C, C) of each class, rows and columns in the order of the logits."""
         labels = soft_ordinal_labels(like.shape[1], self.distance, self.scale)
         return self.by_class(self.by_class(labels).T).T.to(like)
+
+
+@lru_cache(maxsize=64)
+def _inverse_labels(classes: int, distance: Distance, scale: float) -> Tensor:
+    """The inverse (C, C) of `soft_ordinal_labels`; kept, as it is needed for each batch, and cannot be exported."""
+    with torch.inference_mode(False):
+        inverse: Tensor = torch.linalg.inv(soft_ordinal_labels(classes, distance, scale))
+    return inverse
 
 
 soft_ordinal_loss = functional("soft_ordinal_loss", SoftOrdinalLoss)

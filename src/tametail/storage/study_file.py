@@ -31,7 +31,7 @@ SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
-_CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
+_CHECKPOINTS = re.compile(rf"\.(seed\d+-(?:fold\d+|all))(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
 _LOCKS = r"lock(?:\.soft|\.json)?"
 _BLOCK = r"[0-9a-f]{32}-\d+"
 _WORK_FILES = re.compile(

@@ -206,7 +206,7 @@ def _train_here(
                     display.done()
                 warn_of(missing)
         for run in [run for run in left if run in set(single)]:
-            callback_of_run = _RunCallback(display, run.title, _measure(context))
+            callback_of_run = RunCallback(display, run.title, _measure(context))
             try:
                 trainer.train_run(run, callback_of_run)
             finally:
@@ -327,7 +327,7 @@ def _title(unit: Unit, runs: Sequence[Run]) -> str:
     return f"{len(runs)} runs of seed {unit.seed} fold {unit.fold}"
 
 
-class _RunCallback:
+class RunCallback:
     """The display of one run."""
 
     def __init__(self, display: TrainingDisplay, title: str, measure: str) -> None:

@@ -80,7 +80,7 @@ def execute(
             else:
                 trained = _train(run, context, rows, counts, checkpointer, callback)
                 model = trained.model
-                if context.recipe.trains == "all":
+                if context.recipe.trains == "all" and len(held_out):
                     outputs, features = compute_outputs_and_features(model, context, held_out)
                 else:
                     outputs, features = compute_outputs(model, context, held_out), None

@@ -38,6 +38,9 @@ from tametail.training.trainer import RunFailed
 from tametail.training.training_data import NewModel, TrainingData
 from tametail.training.unlikeness_file import evenly
 
+# In place of a fold: trained on all training images, with none held out. More than any fold.
+ALL_FOLDS = 10_000
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,6 +48,7 @@ class Run:
 
     Attributes:
         seed: number of the repeat, from 0. Each has its own folds, initial weights and random numbers.
+        fold: that is held out; or `ALL_FOLDS`.
     """
 
     method: Method
@@ -53,7 +57,8 @@ class Run:
 
     @property
     def title(self) -> str:
-        return f"{self.method.text} seed {self.seed} fold {self.fold}"
+        where = "all training images" if self.fold == ALL_FOLDS else f"fold {self.fold}"
+        return f"{self.method.text} seed {self.seed} {where}"
 
     @property
     def base(self) -> Run:
@@ -145,7 +150,8 @@ def places(described: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
     """The directory of a run of a study."""
-    return study / "runs" / method_slug(method) / f"seed{seed:d}-fold{fold:d}"  # never a path
+    name = f"seed{seed:d}-all" if fold == ALL_FOLDS else f"seed{seed:d}-fold{fold:d}"
+    return study / "runs" / method_slug(method) / name  # never a path
 
 
 def load_class_counts(directory: Path, class_names: Sequence[str]) -> tuple[list[int], int]:
@@ -266,9 +272,11 @@ def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
 def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
     """Outputs (len(rows), C) of a model for some rows of the data."""
     training_data = context.training_data
-    return predict_logits(
-        model, training_data.store, rows, context.accelerator, transform=training_data.eval_transform
+    asked = rows if len(rows) else np.arange(1)  # of no rows, the number of outputs
+    outputs = predict_logits(
+        model, training_data.store, asked, context.accelerator, transform=training_data.eval_transform
     )
+    return outputs[: len(rows)]
 
 
 def compute_outputs_and_features(

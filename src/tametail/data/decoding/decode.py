@@ -80,6 +80,44 @@ def decode_image(
     return _rgb(centre_square(pixels, size))
 
 
+def square_of(
+    image: Image.Image | NDArray[Any], size: int, *, bit_depth: int | None = None
+) -> NDArray[np.uint8]:
+    """An image in memory as `decode_image` returns one: RGB, upright, with its centre square scaled to ``size`` pixels.
+
+    Args:
+        image: of Pillow; or an array (H, W) or (H, W, 3) of uint8, or (H, W) of uint16, which is grey of ``bit_depth`` bits.
+
+    Raises:
+        DataError: it has no pixels, too many, or another shape or type.
+    """
+    if isinstance(image, np.ndarray):
+        grey = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
+        if (
+            not (grey or (image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8))
+            or not image.size
+        ):
+            raise DataError(
+                f"expected an image (H, W) or (H, W, 3) of uint8, or (H, W) of uint16, got {image.shape} of {image.dtype}"
+            )
+        _check_pixels(image.shape[1], image.shape[0])
+        wide = image.dtype == np.uint16
+        levels = (
+            _to_levels(image, bit_depth or _FULL_DEPTH)
+            if wide
+            else image.astype(np.float32)
+            if grey
+            else image
+        )
+        return _rgb(centre_square(levels, size))
+    from PIL import ImageOps
+
+    if not all(image.size):
+        raise DataError(f"expected an image with pixels, got {image.size[0]} × {image.size[1]}")
+    _check_pixels(*image.size)
+    return _rgb(centre_square(_to_rgb(ImageOps.exif_transpose(image), bit_depth or _FULL_DEPTH, False), size))
+
+
 def decode_whole(
     data: bytes, size: int, *, bit_depth: int | None = None, notes: list[str] | None = None
 ) -> NDArray[np.uint8]:

@@ -60,6 +60,8 @@ class TrainedHeads:
     def outputs(self, features: Tensor) -> Tensor:
         """Outputs (H, m, C) float32 for features (m, D), standardised as in training."""
         device = next(self._heads.parameters()).device
+        if not len(features):
+            return self.outputs(features.new_zeros(1, features.shape[1]))[:, :0]
         parts = [
             self._heads(features[block].to(device)).float().cpu() for block in row_blocks(*features.shape)
         ]

@@ -6,6 +6,7 @@ Shape legend: B batch, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class DecisionRule(ABC):
     family: Family
     link: str
     ceiling: float
+
+    @property
+    def key(self) -> Hashable:
+        """Rules with equal keys decide in the same way; by default each is like no other."""
+        return id(self)
 
     @abstractmethod
     def decision(self, outputs: Tensor) -> Tensor:
@@ -60,22 +66,35 @@ class LossDecision(DecisionRule):
 
     def __init__(self, loss: Loss, smoothing: float = 0.0, class_counts: Tensor | None = None) -> None:
         self.loss, self.smoothing, self.class_counts = loss, smoothing, class_counts
-        self.family, self.link, self.ceiling = loss.family, loss.link.name, loss.link.ceiling
+        self._of_loss = loss.link
+        self.family, self.link, self.ceiling = loss.family, self._of_loss.name, self._of_loss.ceiling
         if smoothing:
             self.link += "+smoothing"
+
+    @property
+    def key(self) -> Hashable:
+        loss, counts = self.loss, self.class_counts if self.smoothing else None
+        return (
+            type(self),
+            type(loss),
+            loss.extra_repr(),
+            _values(loss.class_counts),
+            self.smoothing,
+            _values(counts),
+        )
 
     def decision(self, outputs: Tensor) -> Tensor:
         return self.loss.decision(outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        p = self.loss.link(outputs)
+        p = self._of_loss(outputs)
         if self.class_counts is None or not self.smoothing:
             return p
         prior = torch.softmax(log_prior(self.class_counts, torch.float64), dim=0).to(p)
         return proportional(((p - self.smoothing * prior) / (1 - self.smoothing)).clamp(min=0))
 
     def saturated(self, outputs: Tensor) -> Tensor:
-        return self.loss.link.saturated(outputs)
+        return self._of_loss.saturated(outputs)
 
     def log_posterior(self, outputs: Tensor) -> Tensor:
         z = self.loss.adjusted(outputs.double())
@@ -102,6 +121,10 @@ class BalancedDecision(DecisionRule):
     def __init__(self, inner: DecisionRule, class_counts: Tensor) -> None:
         self.inner, self.class_counts = inner, class_counts
         self.family, self.link, self.ceiling = "softmax", f"{inner.link}+bayes", inner.ceiling
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.inner.key, _values(self.class_counts)
 
     def decision(self, outputs: Tensor) -> Tensor:
         return _keep_dtype(self._log_scores(outputs), outputs)
@@ -132,6 +155,10 @@ class PriorAdjustedDecision(DecisionRule):
         self.inner, self.shift = inner, shift
         self.family, self.link, self.ceiling = inner.family, inner.link, inner.ceiling
 
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.inner.key, _values(self.shift)
+
     def decision(self, outputs: Tensor) -> Tensor:
         return _keep_dtype(self.log_posterior(outputs) - self.shift, outputs)
 
@@ -143,6 +170,10 @@ class PriorAdjustedDecision(DecisionRule):
 
     def log_posterior(self, outputs: Tensor) -> Tensor:
         return self.inner.log_posterior(outputs)
+
+
+def _values(tensor: Tensor | None) -> tuple[float, ...] | None:
+    return None if tensor is None else tuple(tensor.flatten().tolist())
 
 
 def _keep_dtype(values: Tensor, outputs: Tensor) -> Tensor:

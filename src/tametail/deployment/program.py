@@ -1,0 +1,194 @@
+"""A network in a file that runs without the code that made it: ONNX, or a program of torch (``torch.export``).
+
+The graph takes decoded images and says everything: inputs ``pixels`` (N, K, K, 3) uint8 and, for exclusive classes, ``prevalence``
+(C,) float32, all 0 for the class frequencies of the training set; outputs as in `OUTPUTS` and `LABEL_OUTPUTS`, each (N, C) but
+for ``unlikeness`` (N,), which is nan where it is not known.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tametail.core.errors import DataError, TametailError
+from tametail.deployment.classifier import ModelFacts, Said
+from tametail.deployment.network import Network, for_prevalence
+from tametail.evaluation.conformal import class_thresholds
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+Format = Literal["onnx", "torch"]
+FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
+OUTPUTS = ("probabilities", "scores", "saturated", "prediction_set", "unlikeness")
+LABEL_OUTPUTS = ("probabilities", "scores", "saturated", "labels", "unlikeness")
+_OPSET = 18
+_ROUNDING = 1e-9  # as in `tametail.evaluation.conformal.sets_of`
+
+
+class Graph(nn.Module):
+    """A network with what follows from its probabilities, as it is exported.
+
+    Args:
+        network: on the CPU.
+        facts: of the model.
+        coverage: of the prediction sets, in each class.
+    """
+
+    trained: Tensor
+    limits: Tensor
+
+    def __init__(self, network: Network, facts: ModelFacts, coverage: float) -> None:
+        super().__init__()
+        self.network = network
+        limits = (
+            facts.thresholds
+            if facts.thresholds is not None
+            else class_thresholds(facts.distributions, coverage)
+        )
+        self.register_buffer("trained", torch.from_numpy(facts.trained_prevalence))
+        self.register_buffer("limits", torch.from_numpy(np.asarray(limits, dtype=np.float64)))
+
+    def forward(self, pixels: Tensor, prevalence: Tensor | None = None) -> tuple[Tensor, ...]:
+        p, scores, saturated, unlikeness = self.network(pixels)
+        if prevalence is None:  # several labels
+            return p.float(), scores.float(), saturated, p >= self.limits, unlikeness
+        target = prevalence.double()
+        given = target.sum() > 0
+        target = torch.where(given, target / torch.where(given, target.sum(), 1.0), self.trained)
+        there = for_prevalence(p, self.trained, target)
+        inside = 1 - p <= self.limits + _ROUNDING
+        return (
+            torch.where(given, there, p).float(),
+            torch.where(given, there, scores).float(),
+            saturated,
+            inside,
+            unlikeness,
+        )
+
+
+def exported(network: Network, facts: ModelFacts, coverage: float) -> ExportedProgram:
+    """The network as a program for any number of images; the network itself is changed and not to be used for anything else."""
+    network = network.cpu().eval()
+    with _quiet():
+        network.trace()
+        inputs: tuple[Tensor, ...] = (network.example(),)
+        shapes: tuple[Any, ...] = ({0: torch.export.Dim("images", min=1)},)
+        if not facts.several_labels:
+            inputs, shapes = (*inputs, torch.zeros(len(facts.class_names))), (*shapes, None)
+        with torch.no_grad():
+            return torch.export.export(
+                Graph(network, facts, coverage), inputs, dynamic_shapes=shapes, strict=False
+            )
+
+
+def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a program of torch, with texts that describe it."""
+    with _quiet():
+        torch.export.save(program, path, extra_files={"model.json": json.dumps(metadata)})
+
+
+def write_onnx(
+    program: ExportedProgram, path: Path, metadata: Mapping[str, Any], outputs: tuple[str, ...]
+) -> None:
+    """Write a program as ONNX, with metadata: texts stay, other values are JSON.
+
+    Raises:
+        TametailError: a package is missing, or torch cannot convert an operation of the network.
+    """
+    inputs = ["pixels", "prevalence"][: len(program.graph_signature.user_inputs)]
+    try:
+        with _quiet():
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=_OPSET,
+                verbose=False,
+                input_names=inputs,
+                output_names=list(outputs),
+            )
+    except ModuleNotFoundError as error:
+        raise TametailError(
+            f"--format onnx needs {error.name}, which is not installed: pip install 'tametail[export]', or give --format torch"
+        ) from error
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        reason = next(
+            (line for line in str(error).splitlines() if "No ONNX function" in line),
+            str(error).splitlines()[0],
+        )
+        raise TametailError(f"this model cannot be written as ONNX: {reason}; give --format torch") from error
+    assert converted is not None
+    for name, value in metadata.items():
+        converted.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+    converted.save(path)
+
+
+def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Said]:
+    """An ONNX file as a function of decoded images (N, K, K, 3), by onnxruntime on the CPU.
+
+    Raises:
+        TametailError: onnxruntime is not installed.
+        DataError: it cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise TametailError(
+            "an exported model in the ONNX format needs onnxruntime, which is not installed: pip install 'tametail[export]'"
+        ) from error
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of many kinds
+        raise DataError(f"expected an ONNX model at {path}, but it cannot be read: {error}") from error
+    more = {} if facts.several_labels else {"prevalence": np.zeros(len(facts.class_names), np.float32)}
+
+    def run(pixels: NDArray[np.uint8]) -> Said:
+        names = [*OUTPUTS[:3], OUTPUTS[4]]
+        p, scores, saturated, unlikeness = session.run(names, {"pixels": pixels, **more})
+        return Said(p.astype(np.float64), scores.astype(np.float64), saturated, unlikeness)
+
+    return run
+
+
+def run_program(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Said]:
+    """A program of torch as a function of decoded images (N, K, K, 3), on the CPU.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with _quiet():
+            module = torch.export.load(path).module()
+    except Exception as error:  # of many kinds
+        raise DataError(f"expected a program of torch at {path}, but it cannot be read: {error}") from error
+    more = () if facts.several_labels else (torch.zeros(len(facts.class_names)),)
+
+    @torch.inference_mode()
+    def run(pixels: NDArray[np.uint8]) -> Said:
+        p, scores, saturated, _, unlikeness = module(torch.from_numpy(pixels), *more)
+        return Said(p.double().numpy(), scores.double().numpy(), saturated.numpy(), unlikeness.numpy())
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the messages that exporting writes, which are about its own steps."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

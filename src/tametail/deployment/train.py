@@ -1,0 +1,47 @@
+"""Train a model for use: a method is cross-validated, trained on all training images, and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Unpack
+
+from tametail.core.console import Console
+from tametail.core.option import pick, takes
+from tametail.core.options import CompareOptions, ExportOptions, TrainOptions
+from tametail.data import ImageTable
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.export import check_export, export
+from tametail.study.study import compare
+
+
+@takes(TrainOptions)
+def train(
+    data: str | Path | ImageTable, *, console: Console | None = None, **options: Unpack[TrainOptions]
+) -> Classifier:
+    """Train a model on all training images, and export it.
+
+    The method is cross-validated first, in a study: from its out-of-fold predictions come the evidence, the calibration map, the
+    prediction sets, and what the final training needs. Without a method, the default ones are compared, and the best is taken.
+    Images of a test set are held out of all of this.
+
+    Args:
+        data: what `read_images` takes, or a table.
+        console: where progress is shown; None for silence.
+        options: see below. ``out`` is the folder of the model.
+
+    Returns:
+        The exported model, as `tametail.load` reads it.
+
+    Raises:
+        UsageError, DataError, TametailError: see `tametail.compare` and `tametail.export`.
+
+    Example:
+        >>> model = tt.train("skin/", method="ce+la", label_col="dx", out="model/")  # doctest: +SKIP
+    """
+    given: dict[str, Any] = dict(options)
+    check_export(Path(given["out"]), given["coverage"])
+    study = compare(
+        data, given["method"], console=console, **(pick(CompareOptions, given) | {"out": given["study_out"]})
+    )
+    asked = pick(ExportOptions, given | {"refit": True})
+    return export(study.directory, given["out"], console=console, **asked)
