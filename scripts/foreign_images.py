@@ -52,6 +52,7 @@ class Set:
     group: NDArray[np.str_]
     fold: NDArray[np.int64]
     target: NDArray[np.int64]
+    class_names: tuple[str, ...]
     pixels: Callable[[NDArray[np.int64]], Pixels]
 
 
@@ -69,6 +70,7 @@ def prepared(source: str) -> tuple[Set, StudyInputs]:
         inputs.table.groups[rows],
         inputs.splits.fold_in(0)[rows],
         inputs.table.targets[rows],
+        inputs.table.class_names,
         lambda own: inputs.decoded.pixels.take(rows[own]),
     )
     return found, inputs
@@ -151,12 +153,14 @@ def of_set(
 ) -> Iterator[str]:
     """The rates of one set."""
     alarms, images, groups, hits = 0, 0, [], {}
+    taken = np.zeros(len(own.features), dtype=np.bool_)
     for fold in range(FOLDS):
         inside = evenly(np.flatnonzero(own.fold != fold))
         fitted = fit_unlikeness(own.features[inside], blocks, own.group[inside], own.fold[inside])
         limit = threshold([fitted.held_out])
         outside = np.flatnonzero(own.fold == fold)
         found = fitted.gaussian.score(own.features[outside]) > limit
+        taken[outside] = found
         alarms, images = alarms + int(found.sum()), images + len(outside)
         code = np.unique(own.group[outside], return_inverse=True)[1]
         groups += (np.bincount(code, found) / np.bincount(code)).tolist()
@@ -183,6 +187,11 @@ def of_set(
         f"{with_interval(alarms, images)} %** of {images:,}; {100 * np.mean(groups):.1f} % with the same weight for each of the {len(groups):,} groups, which "
         f"is what the threshold holds at {100 * FALSE_ALARMS:g} %.\n"
     )
+    classes = (
+        f"{name} {100 * taken[own.target == at].mean():.1f} ({int((own.target == at).sum()):,})"
+        for at, name in enumerate(own.class_names)
+    )
+    yield f"Of each class, with its number of images: {', '.join(classes)}.\n"
     yield "| images | flagged, % | n | lowest score |"
     yield "|---|---:|---:|---:|"
     for kind, (found, n, least) in hits.items():
