@@ -30,5 +30,5 @@ for path in sys.argv[1:]:
     probabilities, scores, _, inside, unlikeness = (one[0] for one in session.run(None, inputs))
     named = {name: round(float(p), 4) for name, p in zip(classes, probabilities)}
     chosen = [name for name, is_in in zip(classes, inside) if is_in]
-    unlike = "unlike the training images, do not use: " if unlikeness > 1 else ""
-    print(path, unlike + classes[int(scores.argmax())], chosen, named)
+    warning = "unlike the training images: do not use" if unlikeness > 1 else ""
+    print(path, classes[int(scores.argmax())], chosen, named, warning)
