@@ -32,6 +32,7 @@ def predict(
     image_paths: list[str],
     out: str,
     prevalence: str | None,
+    adapt_prevalence: bool,
     group_from: str | None,
     coverage: float | None,
     sets: Literal["class", "prevalence"],
@@ -55,6 +56,7 @@ def predict(
         found.images,
         console,
         prevalence=shares,
+        adapt_prevalence=adapt_prevalence,
         groups=groups,
         coverage=coverage,
         sets=sets,
@@ -77,7 +79,8 @@ def predict(
         f"calibration: {facts.calibration.summary}):"
     )
     if not facts.several_labels:
-        _explain_decisions(table, shares is not None, bool(operating), console)
+        at = "estimated" if adapt_prevalence else None if shares is None else "given"
+        _explain_decisions(table, at, bool(operating), console)
     typer.echo(out)
     if failed:
         raise typer.Exit(DataError.exit_code)
@@ -101,12 +104,16 @@ def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: 
     return groups
 
 
-def _explain_decisions(table: pd.DataFrame, at_prevalence: bool, operating: bool, console: Console) -> None:
+def _explain_decisions(
+    table: pd.DataFrame, prevalence: str | None, operating: bool, console: Console
+) -> None:
     """Say by which rule classes are decided, and how often the decision is not the most probable class."""
     read = table[table["error"] == ""]
     other = int((read["predicted"] != read["most_probable"]).sum())
     rule = (
-        "the most probable class at the given prevalence" if at_prevalence else "the method's decision rule"
+        "the method's decision rule"
+        if prevalence is None
+        else f"the most probable class at the {prevalence} prevalence"
     )
     if operating:
         rule = f"the operating points, else {rule}"
