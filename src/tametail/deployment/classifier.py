@@ -83,6 +83,8 @@ class ModelFacts:
             are read at this depth too, unless their values exceed it.
         slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         predict_by: what the thresholds are of, and what predictions are of: images, or groups of them.
+        name: of the data set.
+        synthetic: whether the training images were generated.
     """
 
     method: str
@@ -99,6 +101,8 @@ class ModelFacts:
     bit_depth: int | None = None
     slices: str | None = None
     predict_by: PredictBy = "image"
+    name: str = ""
+    synthetic: bool = False
 
     @property
     def several_labels(self) -> bool:
@@ -210,6 +214,7 @@ class Classifier:
         coverage: float | None = None,
         sets: SetKind = "class",
         operating: Mapping[str, float] | None = None,
+        on_image: Callable[[str, NDArray[np.uint8]], None] | None = None,
     ) -> pd.DataFrame:
         """Predict images, one row each, or of a classifier that predicts by group, groups of images.
 
@@ -246,6 +251,8 @@ class Classifier:
             operating: the required sensitivity of classes by name, above 0 and below 1, such as {"mel": 0.95}. Such a class is
                 predicted where its probability reaches the threshold that this share of its images reached out of fold, else the
                 decision is among the other classes.
+            on_image: called with the name and the decoded pixels (K, K, 3) of each image that can be read, in order, such as for
+                a small copy of it.
 
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
@@ -289,7 +296,7 @@ class Classifier:
             decide = _Decision(
                 facts, target, set_thresholds, self._operating_thresholds(operating or {}, console)
             )
-        rows, seen = self._rows(given, names, decide, console)
+        rows, seen = self._rows(given, names, decide, console, on_image)
         if self.study is not None:
             recognise_held_out(self.study, "predict", seen, console)
         table = _frame(rows, self._columns(operating))
@@ -326,6 +333,7 @@ class Classifier:
         names: Sequence[str],
         decide: Callable[[Said], list[dict[str, object]]],
         console: Console,
+        on_image: Callable[[str, NDArray[np.uint8]], None] | None,
     ) -> tuple[list[dict[str, object]], list[ImageDigests]]:
         """A row for each image, and the digests of those that can be read."""
         facts = self.facts
@@ -346,6 +354,10 @@ class Classifier:
                     for name, found in zip(names[at:], decoded, strict=False)
                 ]
                 readable = [found for found in decoded if not isinstance(found, DataError)]
+                if on_image is not None:
+                    for name, found in zip(names[at:], decoded, strict=False):
+                        if not isinstance(found, DataError):
+                            on_image(name, found)
                 if readable:
                     values = decide(self.run(np.stack(readable)))
                     own = (row for row in rows[at:] if not row["error"])
