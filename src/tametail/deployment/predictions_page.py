@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tametail.core.console import Message, printable
 from tametail.core.text import counted
+from tametail.data.table import LABEL_SEPARATOR
 from tametail.deployment.classifier import ModelFacts
 from tametail.report.jpeg import jpeg, jpeg_url
 from tametail.report.render import render
@@ -26,11 +27,12 @@ _SIDE, _QUALITY = 96, 80
 _SHOWN_CLASSES = 3
 _LISTED_CLASSES = 12
 _LONGEST_TERM = 40  # letters; a longer beginning of a sentence is no term
+# What rows are filtered by: its name on the page, and what it means.
 FILTERS = {
-    "unlike": "Unlike the training images",
-    "quality": "Image quality",
-    "uncertain": "Uncertain: set of several classes, or empty",
-    "errors": "Errors",
+    "unlike": ("Unlike training", "unlike the training images: do not use the prediction"),
+    "quality": ("Quality", "blank, tiny, or not of the colours of the training images"),
+    "uncertain": ("Uncertain", "set of several classes, empty, or without the predicted class"),
+    "errors": ("Errors", "cannot be read"),
 }
 
 
@@ -117,7 +119,9 @@ def predictions_html(
     offered += ["quality"] if "quality" in columns else []
     counts_shown = Counter(kind for each in kinds[:MOST_ROWS] for kind in each)
     filters = [("all", f"All {len(shown):,}")]
-    filters += [(kind, f"{text} {counts_shown[kind]:,}") for kind, text in FILTERS.items() if kind in offered]
+    filters += [
+        (kind, f"{name} {counts_shown[kind]:,}") for kind, (name, _) in FILTERS.items() if kind in offered
+    ]
     failed = counts["errors"]
     return render(
         "predictions.html.j2",
@@ -127,7 +131,9 @@ def predictions_html(
         warnings=[message.text for message in said if message.warning],
         answer=f"{counted(len(table) - failed, unit)} predicted, {failed:,} could not be read.",
         facts=_facts(facts, rule, prevalence, folder) + _noted(said),
-        attention=[(kind, text, counts[kind]) for kind, text in FILTERS.items() if kind in offered],
+        attention=[
+            (name, meaning, counts[kind]) for kind, (name, meaning) in FILTERS.items() if kind in offered
+        ],
         predicted=_predicted(table, facts),
         classes=[printable(name) for name in facts.class_names],
         filters=filters,
@@ -158,9 +164,15 @@ def _kinds(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = {
         "unlike": _number(row.get("unlike_training")) == 1,
         "quality": bool(_text(row.get("quality"))),
-        "uncertain": "set_size" in row and _number(row["set_size"]) != 1,
+        "uncertain": "set_size" in row and (_number(row["set_size"]) != 1 or _is_outside(row)),
     }
     return tuple(kind for kind, is_so in found.items() if is_so)
+
+
+def _is_outside(row: Mapping[str, Any]) -> bool:
+    """Whether the predicted class is not in the prediction set."""
+    inside = _text(row.get("prediction_set")).split(LABEL_SEPARATOR)
+    return inside != [""] and row["predicted"] not in inside
 
 
 def _row(
@@ -187,19 +199,21 @@ def _row(
             ProbabilityBar(printable(facts.class_names[at]), float(p[at]), chosen[at]) for at in order
         ),
         probabilities=" ".join(f"{each:.4f}" for each in p),
-        in_set=printable(_text(row.get("prediction_set")).replace("|", ", ")),
+        in_set=printable(_text(row.get("prediction_set")).replace(LABEL_SEPARATOR, ", ")),
         set_size=_decimals(size, 0),
         flags=tuple(_flags(row, size)),
     )
 
 
 def _flags(row: Mapping[str, Any], size: float) -> list[str]:
-    found = ["unlike the training images: do not use the prediction"] if "unlike" in _kinds(row) else []
-    found += [printable(each) for each in _text(row.get("quality")).split("|") if each]
+    found = [FILTERS["unlike"][1]] if "unlike" in _kinds(row) else []
+    found += [printable(each) for each in _text(row.get("quality")).split(LABEL_SEPARATOR) if each]
     if size == 0:
         found.append("no class is probable enough for the set")
     elif size > 1:
         found.append(f"set of {size:.0f} classes")
+    if _is_outside(row):
+        found.append("predicted class not in the set")
     if row["saturated"] is True or _number(row["saturated"]) == 1:
         found.append("largest probability that the method can give")
     return found
@@ -214,7 +228,7 @@ def _facts(
         ("Model", model),
         ("Trained on", facts.name),
         ("Probabilities", f"link {facts.link}; calibration: {facts.calibration.summary}"),
-        ("Predicted", rule),
+        ("Decision rule", rule),
         (
             "Labels of the training set" if facts.several_labels else "Prevalence in training",
             _shares(trained),
@@ -239,7 +253,7 @@ def _noted(said: Sequence[Message]) -> list[tuple[str, str]]:
 def _shares(shares: Mapping[str, float]) -> str:
     """``nv 67.0 %, mel 11.2 %, ...``, the most frequent first."""
     order = sorted(shares, key=lambda name: -shares[name])
-    text = ", ".join(f"{name} {100 * shares[name]:.3g} %" for name in order[:_LISTED_CLASSES])
+    text = ", ".join(f"{name}\u00a0{100 * shares[name]:.3g}\u00a0%" for name in order[:_LISTED_CLASSES])
     more = len(order) - _LISTED_CLASSES
     return f"{text}, and {more} more" if more > 0 else text
 
