@@ -81,6 +81,8 @@ def test_the_orientation_of_an_opened_image_is_applied(tmp_path: Path) -> None:
     for image in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
         MODEL.predict_table(image, on_image=lambda _, found: seen.append(found))
     np.testing.assert_array_equal(seen[0], seen[1])
+    assert seen[0][:, -1].all()  # what was on top is on the right
+    assert not seen[0][:, 0].any()
 
 
 def test_a_text_is_a_path_and_never_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

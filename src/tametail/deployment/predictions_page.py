@@ -230,7 +230,7 @@ def _facts(
         ("Probabilities", f"link {facts.link}; calibration: {facts.calibration.summary}"),
         ("Decision rule", rule),
         (
-            "Labels of the training set" if facts.several_labels else "Prevalence in training",
+            "Share of all training labels" if facts.several_labels else "Prevalence in training",
             _shares(trained),
         ),
     ]
@@ -253,7 +253,7 @@ def _noted(said: Sequence[Message]) -> list[tuple[str, str]]:
 def _shares(shares: Mapping[str, float]) -> str:
     """``nv 67.0 %, mel 11.2 %, ...``, the most frequent first."""
     order = sorted(shares, key=lambda name: -shares[name])
-    text = ", ".join(f"{name}\u00a0{100 * shares[name]:.3g}\u00a0%" for name in order[:_LISTED_CLASSES])
+    text = ", ".join(f"{name} {100 * shares[name]:.3g} %" for name in order[:_LISTED_CLASSES])
     more = len(order) - _LISTED_CLASSES
     return f"{text}, and {more} more" if more > 0 else text
 

@@ -103,7 +103,8 @@ const addSortingByClass = () => {
 
 const addFilterNews = () => {
   for (const box of document.querySelectorAll(".filtered")) {
-    box.addEventListener("change", () => {
+    box.addEventListener("change", ({ target }) => {
+      if (target.type !== "radio") return;
       const rows = [...box.querySelector("tbody").rows];
       say(`${rows.filter((row) => row.offsetParent !== null).length} of ${rows.length} ${box.dataset.rows || "classes"} shown`);
     });
