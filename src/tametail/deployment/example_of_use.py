@@ -18,7 +18,9 @@ classes, side = facts["class_names"], facts["canvas"]
 def square(path: str) -> np.ndarray:
     """The centre square of an image as RGB, at the size that the model takes."""
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BOX))
+    shorter = min(image.size)
+    resampling = Image.Resampling.BICUBIC if shorter < side else Image.Resampling.BOX
+    return np.asarray(ImageOps.fit(image, (side, side), resampling))
 
 
 for path in sys.argv[1:]:

@@ -22,7 +22,16 @@ from tametail.deployment.model_folder import (
     is_model_file,
     load_model_folder,
 )
-from tametail.deployment.program import FILES, LABEL_OUTPUTS, OUTPUTS, exported, write_onnx, write_program
+from tametail.deployment.program import (
+    FILES,
+    LABEL_OUTPUTS,
+    OUTPUTS,
+    Format,
+    check_packages,
+    exported,
+    write_onnx,
+    write_program,
+)
 from tametail.deployment.study_model import chosen_method, study_model
 from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
 from tametail.models.backbones import state_digest
@@ -59,8 +68,8 @@ def export(
     """
     console = console or Console(quiet=True)
     directory, out = Path(study), Path(model)
-    coverage = check_export(out, options["coverage"])
     kind = options["format"]
+    coverage = check_export(out, kind, options["coverage"])
     chosen = chosen_method(directory, options["method"])
     if options["refit"]:
         trust = Trust(options["trust_code"], frozenset([code_name(chosen)] if options["method"] else ()))
@@ -125,12 +134,14 @@ def export(
     return load_model_folder(out, method=None, predict_by=None, trust_code=True)
 
 
-def check_export(out: Path, coverage: float | None) -> float:
-    """The coverage, after a check that the folder can be written without removing anything else.
+def check_export(out: Path, kind: Format, coverage: float | None) -> float:
+    """The coverage, after checks that the format can be written, and the folder without removing anything else.
 
     Raises:
+        TametailError: a package is missing.
         UsageError: it holds something else than a model, or is a file; or the coverage is not between 0 and 1.
     """
+    check_packages(kind)
     if out.exists() and not out.is_dir():
         raise UsageError(f"expected a new folder for the model at {out}, found a file; give another one")
     foreign = [each.name for each in out.iterdir() if not is_model_file(each.name)] if out.is_dir() else []

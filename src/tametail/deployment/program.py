@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,6 +91,21 @@ def exported(network: Network, facts: ModelFacts, coverage: float) -> ExportedPr
             )
 
 
+def check_packages(kind: Format) -> None:
+    """Check that what a format needs is installed, before any long work.
+
+    Raises:
+        TametailError: a package is missing.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" else ():
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise TametailError(
+                f"--format onnx needs {name}, which is not installed: pip install 'tametail[export]', or give --format torch"
+            ) from error
+
+
 def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a program of torch, with texts that describe it."""
     with _quiet():
@@ -99,10 +115,10 @@ def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, A
 def write_onnx(
     program: ExportedProgram, path: Path, metadata: Mapping[str, Any], outputs: tuple[str, ...]
 ) -> None:
-    """Write a program as ONNX, with metadata: texts stay, other values are JSON.
+    """Write a program as ONNX, with metadata as JSON.
 
     Raises:
-        TametailError: a package is missing, or torch cannot convert an operation of the network.
+        TametailError: torch cannot convert an operation of the network.
     """
     inputs = ["pixels", "prevalence"][: len(program.graph_signature.user_inputs)]
     try:
@@ -115,10 +131,6 @@ def write_onnx(
                 input_names=inputs,
                 output_names=list(outputs),
             )
-    except ModuleNotFoundError as error:
-        raise TametailError(
-            f"--format onnx needs {error.name}, which is not installed: pip install 'tametail[export]', or give --format torch"
-        ) from error
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = next(
             (line for line in str(error).splitlines() if "No ONNX function" in line),
@@ -127,7 +139,7 @@ def write_onnx(
         raise TametailError(f"this model cannot be written as ONNX: {reason}; give --format torch") from error
     assert converted is not None
     for name, value in metadata.items():
-        converted.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+        converted.model.metadata_props[name] = json.dumps(value, ensure_ascii=False)
     converted.save(path)
 
 

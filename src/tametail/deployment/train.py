@@ -39,7 +39,7 @@ def train(
         >>> model = tt.train("skin/", method="ce+la", label_col="dx", out="model/")  # doctest: +SKIP
     """
     given: dict[str, Any] = dict(options)
-    check_export(Path(given["out"]), given["coverage"])
+    check_export(Path(given["out"]), given["format"], given["coverage"])
     study = compare(
         data, given["method"], console=console, **(pick(CompareOptions, given) | {"out": given["study_out"]})
     )
