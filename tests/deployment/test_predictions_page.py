@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -257,6 +258,17 @@ def test_the_command_writes_both_files_and_names_them(command: Any, folder: Path
     page.unlink()
     assert command(folder / "a.png", "-o", out)[0] == 0
     assert not page.exists()
+
+
+def test_a_file_name_that_is_not_utf_8_is_written(command: Any, tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.png")
+    try:
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    assert command(tmp_path, "-o", tmp_path / "p.csv", "--html", tmp_path / "p.html")[0] == 0
+    assert pd.read_csv(tmp_path / "p.csv")["image"][0] == f"{tmp_path}/a\\udcff.png"
+    assert Table((tmp_path / "p.html").read_text(encoding="utf-8")).column("Image") == ["a\ufffd.png"]
 
 
 def test_a_page_that_is_the_table_or_no_page_is_refused(

@@ -75,7 +75,9 @@ def predict(
             operating=dict(read_operating(operating or ())),
             on_image=thumbnails,
         )
-    write_output(Path(out), table.to_csv(index=False, float_format="%.9g"))
+    content = table.to_csv(index=False, float_format="%.9g")
+    # Bytes of a file name that are no UTF-8 are written as \udcff.
+    write_output(Path(out), content.encode("utf-8", "backslashreplace"))
     rule = _rule(facts.several_labels, shares is not None, bool(operating))
     if html is not None:
         page = predictions_html(table, facts, rule, thumbnails=thumbnails or {}, said=said, prevalence=shares)

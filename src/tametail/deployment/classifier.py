@@ -577,8 +577,10 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
     import pandas as pd
 
     whole = [column for column in columns if column.startswith(_HAS) or column == _SET_SIZE]
-    table = pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(whole, "Int64"))
-    return table.assign(image=np.array([row["image"] for row in rows], dtype=object))
+    table = pd.DataFrame(rows, columns=list(columns[1:])).astype(dict.fromkeys(whole, "Int64"))
+    # As objects: file names that are no UTF-8 have no other form.
+    table.insert(0, columns[0], pd.Series([row[columns[0]] for row in rows], dtype=object))
+    return table
 
 
 def _content(images: Sequence[OneImage]) -> list[str]:
