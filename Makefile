@@ -113,6 +113,9 @@ results: setup coverage set-coverage false-alarms false-alarms-labels leak-proof
 	@$(BIN)/python scripts/similar_images.py "$(HAM10000)" "$(APTOS)" -o docs/results/copies.md
 	@$(BIN)/tametail compare "$(APTOS)" --weights offline --class-order no_dr,mild,moderate,severe,proliferative_dr --methods 'ce,ce+la,corn,corn[decide=class],corn+la,soft_ordinal,soft_ordinal[distance=squared],soft_ordinal+la' -o runs/results/ordinal
 	@$(BIN)/python scripts/ordinal.py runs/results/ordinal -o docs/results/ordinal.md
+	@$(BIN)/tametail compare "$(HAM10000)" --weights offline --methods ce --recipe head -o runs/results/shift-ham10000
+	@$(BIN)/tametail compare "$(APTOS)" --weights offline --methods ce --recipe head -o runs/results/shift-aptos
+	@$(BIN)/python scripts/label_shift.py runs/results/shift-ham10000 runs/results/shift-aptos -o docs/results/label-shift.md # the page has QuaPy too, a package for tests
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
 	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
 	@$(BIN)/python benchmarks/data.py -o docs/results/data.md

@@ -27,7 +27,17 @@ COMMAND_ONLY = {"quiet", "debug", "context", "json"}
 # Functions that return an object, which their command writes to --out; predict also predicts.
 # inspect --labels is `inspect_labels`.
 RETURNS_OBJECT = {
-    "predict": {"out", "prevalence", "coverage", "sets", "operating", "image_paths", "group_from", "html"},
+    "predict": {
+        "out",
+        "prevalence",
+        "adapt_prevalence",
+        "coverage",
+        "sets",
+        "operating",
+        "image_paths",
+        "group_from",
+        "html",
+    },
     "inspect": {"out", "labels"},
     "subsample": {"out"},
 }

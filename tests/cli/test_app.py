@@ -48,6 +48,28 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
     )
 
 
+def test_predict_refuses_to_adapt_to_the_prevalence_of_few_images(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.csv"
+    image = image_folder / "images" / "000.png"
+    asked = (
+        "predict",
+        shutil.copytree(study_folder, tmp_path / "study"),
+        image,
+        "--adapt-prevalence",
+        "-o",
+        out,
+    )
+    code, _, errors = run(*asked)
+    assert code == 3
+    said = " ".join(errors.split())
+    assert "Prevalence in 1 image, if" in said
+    assert "found 1 image with an expected fall of" in said
+    assert run(*asked, "--prevalence", "even")[0] == 2
+    assert not out.exists()
+
+
 def test_predict_counts_what_it_was_given(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     given = tmp_path / "new"
     given.mkdir()

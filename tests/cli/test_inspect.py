@@ -187,6 +187,7 @@ def test_findings_travel_into_a_study_and_its_report(images: Set, tmp_path: Path
         ),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_the_real_sets(
     name: str, expected: dict[str, int], findings: set[str], unknown: list[list[str]]
 ) -> None:

@@ -41,6 +41,7 @@ def test_a_number_of_processes_is_needed(
         (["demo", "--lable-col", "dx"], 2, "--label-col"),
     ],
 )
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_printed_once(
     tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:

@@ -132,6 +132,7 @@ def _stored(folder: Path, training: TrainingKey) -> HeadOutputs:
         return HeadOutputs(logits, posteriors, {})
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # As if another process had begun it: two trainings are left, of which the one that is killed does the first.
@@ -282,6 +283,7 @@ def test_an_objective_that_the_data_lack_is_refused_before_anything_is_trained(
     assert not (out / "settings.json").exists()
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ command.main()
 """
 
 
+@pytest.mark.slow
 def test_while_it_starts_one_line_is_printed(image_folder: Path, tmp_path: Path) -> None:
     processes = []
     for number in SIGNALS:

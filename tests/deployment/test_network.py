@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 
 from tametail.core.arrays import FloatArray
 from tametail.data.sampling.augmentation import Preprocess
+from tametail.deployment.classifier import Classifier, ModelFacts, Said
 from tametail.deployment.network import Calibration, Centre, Network, TrainedModel, for_prevalence
 from tametail.evaluation.calibration_maps import CalibrationMap, identity
+from tametail.evaluation.conformal import ScoreDistribution
 from tametail.evaluation.label_calibration import LabelMap
+from tametail.losses import list_losses
 from tametail.models.backbones import BackboneSpec
 from tametail.predictions import single_label
-from tametail.training.strategies import parse_method
+from tametail.training.strategies import list_strategies, parse_method
 
 COUNTS = ([50, 20, 6, 2], [40, 22, 7, 1])
 
@@ -83,6 +89,62 @@ def test_preprocessing_is_that_of_evaluation(canvas: int, crop: float) -> None:
     pixels = torch.randint(0, 256, (5, canvas, canvas, 3), dtype=torch.uint8)
     expected = Preprocess(32, spec.mean, spec.std, crop=crop)(pixels)
     torch.testing.assert_close(Centre(spec)(pixels), expected, rtol=0, atol=2e-6)
+
+
+METHODS = [
+    *list_losses(),
+    *(f"ce+{name}" for name in list_strategies()),
+    "alpa+la",
+    "bce[tau=1]",
+    "asl+crt",
+    "logistic_regression",
+]
+
+
+@pytest.mark.parametrize("text", METHODS)
+def test_the_highest_score_is_that_of_the_predicted_class(text: str) -> None:
+    """In every row, for every method: without and with a prevalence and operating points, also when the table is read again."""
+    method = parse_method(text).in_order((0, 1, 2, 3))
+    spec = BackboneSpec("any", 3, 8, canvas=8, crop=1.0)
+    rules = [method.decision_rule(counts, sum(counts)) for counts in COUNTS]
+    columns = method.build_head(6, 4, "auto")(torch.randn(1, 6)).shape[1]
+    heads = [nn.Linear(3, columns) for _ in rules]
+    models = [TrainedModel(nn.Identity(), *each) for each in zip(heads, rules, strict=True)]
+    network = Network(spec, nn.Identity(), models, maps(1)[3])
+    given_outputs = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 8
+    scores = [np.sort(np.random.default_rng(c).uniform(0, 1, 40)) for c in range(4)]
+    facts = ModelFacts(
+        text, tuple("abcd"), (45.0, 21.0, 6.5, 1.5), spec, 2, False, "softmax", 1.0, maps(1)[3],
+        tuple(ScoreDistribution(each, np.arange(1, 41) / 40, 40, 40) for each in scores),
+    )  # fmt: skip
+
+    def run(pixels: NDArray[np.uint8]) -> Said:
+        with torch.no_grad():
+            return Said(*(each.numpy() for each in network.decide(given_outputs[: len(pixels)])))
+
+    classifier = Classifier(facts, run, "torch on cpu", batch_size=60)
+    images = np.zeros((60, 8, 8, 3), np.uint8)
+    for options in (
+        {},
+        {"operating": {"d": 0.9}},
+        {"operating": {"c": 0.5, "d": 0.9}},
+        {"prevalence": {"a": 1, "b": 1, "c": 5, "d": 1}},
+        {"prevalence": {"a": 1, "b": 1, "c": 5, "d": 1}, "operating": {"a": 0.8}},
+    ):
+        table = classifier.predict_table(images, **options)
+        written = pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.9g")))
+        for each in (table, written):
+            score = each[[f"score_{name}" for name in facts.class_names]].to_numpy()
+            assert [facts.class_names[at] for at in score.argmax(axis=1)] == each["predicted"].tolist()
+            np.testing.assert_allclose(score.sum(axis=1), 1, rtol=1e-6)
+        if not options:
+            decided = np.mean([
+                single_label.scores(rule.decision(head(given_outputs)).detach().numpy(), rule.family)
+                for rule, head in zip(rules, heads, strict=True)
+            ], axis=0)  # fmt: skip
+            np.testing.assert_allclose(
+                table[[f"score_{name}" for name in facts.class_names]].to_numpy(), decided, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("text", ["alpa", "ce+la", "alpa[tau=1]", "bce+crt", "balanced_softmax"])

@@ -141,6 +141,28 @@ def test_the_head_says_by_what_was_decided(folder: Path) -> None:
     assert "Synthetic" not in page_of(colour_classifier(), folder)[0]
 
 
+def test_rows_of_a_table_that_was_said_stay_together(folder: Path) -> None:
+    model, console = colour_classifier(), Console(quiet=True)
+    with console.recorded() as said:
+        for line in (
+            "Prevalence in 5 images:",
+            "class   prevalence",
+            "red         20.0 %",
+            "Predictions are adapted",
+            "A: b",
+        ):
+            console.say(line)
+        console.warn("do not rely on the estimate")
+    table = model.predict_table(folder)
+    page = predictions_html(table, model.facts, RULE, thumbnails={}, said=said)
+    rows = "class   prevalence\nred         20.0 %"
+    assert f"<dt>Note</dt><dd>Prevalence in 5 images:<pre>{rows}</pre></dd>" in page
+    assert "<dt>Note</dt><dd>Predictions are adapted</dd><dt>A</dt><dd>b</dd>" in page
+    assert '<p class="warning" role="note">Do not rely on the estimate</p>' in page
+    console.say("not recorded")
+    assert len(said) == 6
+
+
 def test_a_decision_that_is_not_the_most_probable_class_is_shown(folder: Path) -> None:
     page, table = page_of(colour_classifier(), folder, operating={"blue": 0.97})
     assert table["predicted"][3] == "blue" != table["most_probable"][3]

@@ -64,6 +64,7 @@ def _simulated(rng, confusion, counts):
     return Predictions(image, image, target, np.zeros(len(target), dtype=np.int64), logits, names, "softmax")
 
 
+@pytest.mark.slow
 def test_evaluate_covers_f1_and_its_mean_where_rare_classes_are_nearly_all_right():
     # The bootstrap alone holds the macro F1 in 0.88 and the rarest F1 in 0.66 of such simulations.
     rng = np.random.default_rng(2)

@@ -48,6 +48,7 @@ def write_large_images(folder: Path, *, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.slow
 def test_a_study_evaluates_other_images_as_it_predicts_them(recipe: str, tmp_path: Path) -> None:
     images = write_large_images(tmp_path / "own", seed=0)
     other = write_large_images(tmp_path / "other", seed=1)

@@ -292,6 +292,7 @@ def test_any_term(
 
 
 @pytest.mark.parametrize("name", ["alpa", "asl"])
+@pytest.mark.slow
 def test_compiled_for_any_batch_value_and_gradient_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graphs of both passes, run without the slow generation of code for the CPU."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))

@@ -11,6 +11,8 @@ from tametail.reproduce.comparison import ClassComparison, ColumnComparison, Num
 from tametail.reproduce.differences import Differences
 from tametail.reproduce.text import as_markdown, as_text, interpretation
 
+pytestmark = pytest.mark.slow
+
 
 def estimate(value: float, half: float = 0.05) -> Estimate:
     return Estimate(value, value - half, value + half, 40)

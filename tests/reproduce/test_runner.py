@@ -14,6 +14,8 @@ from tametail.reproduce import Reproduction, reproduce
 from tametail.reproduce.experiments import EXPERIMENTS
 from tametail.storage.study_file import read_test_set_evaluations
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ("ALPA", "ASL", "CE", "Focal")
 
 

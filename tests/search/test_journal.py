@@ -40,6 +40,7 @@ def _start(folder: Path, trials: int, batch: int, slow: float) -> ForkedCommand:
     return fork_server().start("-c", code, directory=folder.parent)
 
 
+@pytest.mark.slow
 def test_a_killed_search_reaches_the_same_result(tmp_path: Path) -> None:
     folder, asked = tmp_path / "killed", settings(5, batch=3)
     process = _start(folder, 5, 3, slow=0.2)
@@ -56,6 +57,7 @@ def test_a_killed_search_reaches_the_same_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("halving", [False, True])
+@pytest.mark.slow
 def test_an_interrupted_tpe_search_reaches_the_same_result(halving: bool, tmp_path: Path) -> None:
     asked = settings(4, "tpe", halving, batch=3)
     done = 0
@@ -80,6 +82,7 @@ def test_an_interrupted_tpe_search_reaches_the_same_result(halving: bool, tmp_pa
     assert in_short(found) == in_short(undisturbed(asked))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     folder, asked = tmp_path / "shared", settings(8, batch=2)
     process = _start(folder, 8, 2, slow=0.05)

@@ -49,6 +49,7 @@ def _brute_force(folds: FoldData, values: dict[str, str], outer: int | None, see
 
 
 @pytest.mark.parametrize(("sampler", "halving"), WAYS)
+@pytest.mark.slow
 def test_scores_are_those_of_brute_force(sampler: str, halving: bool) -> None:
     folds, seeds = small_folds(), 2 if (sampler, halving) == ("random", False) else 1
     trials = undisturbed(settings(4 if seeds == 1 else 3, sampler, halving, seeds))

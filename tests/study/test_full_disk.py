@@ -18,6 +18,8 @@ from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import STEP_BY_STEP, TINY, words
 from tametail.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 WORDS = words(TINY | {"set": (STEP_BY_STEP,)})
 WORDS += ["--methods", "ce", "--folds", "2", "--epochs", "1"]
 REPLACED = ("table.parquet", "splits.csv", "source.json", "backbone.safetensors", "study.json", "seed0-fold1")

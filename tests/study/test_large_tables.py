@@ -17,10 +17,11 @@ from tametail.study import inputs
 from tametail.study.study import compare
 from tametail.training import feature_blocks, large_tensors
 
+pytestmark = pytest.mark.slow
+
 METHODS = "ce,alpa,ldam,ce+crt,ce+ncm,logistic_regression"
 
 
-@pytest.mark.slow
 def test_shards_and_blocks_change_no_more_than_the_last_bits(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_nothing_of_a_patient_in_dicom_headers_comes_out(dicom_study: Path) -> None:
     assert len(list(dicom_study.rglob("*"))) > 30
     assert found_in(dicom_study, IN_HEADERS) == []

@@ -16,6 +16,8 @@ from fixtures.tiny_study import TINY
 from tametail.core.errors import UsageError
 from tametail.study.worker import share_work
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = TINY | {"folds": 3, "device": "cpu"}
 
 
@@ -39,7 +41,6 @@ def by_one_worker(monkeypatch: pytest.MonkeyPatch, place: str) -> list[str]:
     return seen
 
 
-@pytest.mark.slow
 def test_a_recommendation(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = tt.recommend(image_folder, out=tmp_path / "one", **OPTIONS)
     seen = by_one_worker(monkeypatch, "tametail.recommend.recommend")

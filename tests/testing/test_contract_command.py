@@ -92,6 +92,7 @@ def test_the_commands_list_and_describe_it_and_say_what_could_not_be_loaded(pack
     assert '"loss": "brier[weight=2]"' in described.stdout, described.stderr
 
 
+@pytest.mark.slow
 def test_the_contract_runs_on_it_from_an_empty_folder(package: Path) -> None:
     options = ("-q", "-p", "no:cacheprovider", "-k", FAST)
     good = run(

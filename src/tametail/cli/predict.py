@@ -33,6 +33,7 @@ def predict(
     out: str,
     html: str | None,
     prevalence: str | None,
+    adapt_prevalence: bool,
     group_from: str | None,
     coverage: float | None,
     sets: Literal["class", "prevalence"],
@@ -69,6 +70,7 @@ def predict(
             found.images,
             console,
             prevalence=shares,
+            adapt_prevalence=adapt_prevalence,
             groups=groups,
             coverage=coverage,
             sets=sets,
@@ -78,7 +80,8 @@ def predict(
     content = table.to_csv(index=False, float_format="%.9g")
     # Bytes of a file name that are no UTF-8 are written as \udcff.
     write_output(Path(out), content.encode("utf-8", "backslashreplace"))
-    rule = _rule(facts.several_labels, shares is not None, bool(operating))
+    at = "estimated" if adapt_prevalence else None if shares is None else "given"
+    rule = _rule(facts.several_labels, at, bool(operating))
     if html is not None:
         page = predictions_html(table, facts, rule, thumbnails=thumbnails or {}, said=said, prevalence=shares)
         write_output(Path(html), page)
@@ -124,12 +127,14 @@ def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: 
     return groups
 
 
-def _rule(several_labels: bool, at_prevalence: bool, operating: bool) -> str:
+def _rule(several_labels: bool, prevalence: str | None, operating: bool) -> str:
     """By which rule classes are decided, in words."""
     if several_labels:
         return "each label whose probability reaches its threshold"
     rule = (
-        "the most probable class at the given prevalence" if at_prevalence else "the method's decision rule"
+        "the method's decision rule"
+        if prevalence is None
+        else f"the most probable class at the {prevalence} prevalence"
     )
     return f"the operating points, else {rule}" if operating else rule
 

@@ -820,11 +820,18 @@ class PredictOptions(
             metavar="FILE",
         ),
     ]
+    adapt_prevalence: Annotated[
+        bool,
+        Option(
+            False,
+            "Estimate the class prevalence from the images, all of one origin, and predict at it; refused if that is not expected to help.",
+        ),
+    ]
     sets: Annotated[
         Literal["class", "prevalence"],
         Option(
             "class",
-            "Prediction sets with this coverage in each class, or over all images at --prevalence (by default that of the training set).",
+            "Prediction sets with this coverage in each class, or over all images at the given or estimated prevalence (by default that of the training set).",
         ),
     ]
 

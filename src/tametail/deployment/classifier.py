@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import BoolArray, FloatArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.core.text import counted
@@ -42,6 +42,12 @@ from tametail.evaluation.conformal import (
     sets_of,
 )
 from tametail.evaluation.label_calibration import LabelMap
+from tametail.evaluation.label_shift import (
+    MOST_DEVIATION,
+    PrevalenceEstimate,
+    ShiftReference,
+    estimate_prevalence,
+)
 from tametail.models.backbones import BackboneSpec
 from tametail.predictions.by_group import PredictBy, combined
 from tametail.predictions.single_label import for_prevalence
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
 _P, _SCORE, _THRESHOLD, _HAS = "p_", "score_", "threshold_", "has_"
 _SET, _SET_SIZE, _REACHED = "prediction_set", "set_size", "operating"
 SetKind = Literal["class", "prevalence"]
+_AHEAD = 1e-6  # relative difference of the highest score from others, more than what is rounded in a file
 
 
 class Said(NamedTuple):
@@ -78,6 +85,7 @@ class ModelFacts:
         ceiling: the largest possible probability, before rows are scaled to sum to one.
         calibration: of the probabilities of each model.
         distributions: the scores of each class (C,) for prediction sets; empty for several labels.
+        shift: the reference for the prevalence in a batch of images; None for several labels.
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it.
@@ -97,6 +105,7 @@ class ModelFacts:
     ceiling: float
     calibration: CalibrationMap | LabelMap
     distributions: tuple[ScoreDistribution, ...] = ()
+    shift: ShiftReference | None = None
     thresholds: FloatArray | None = None
     bit_depth: int | None = None
     slices: str | None = None
@@ -210,6 +219,7 @@ class Classifier:
         console: Console | None = None,
         *,
         prevalence: Mapping[str, float] | None = None,
+        adapt_prevalence: bool = False,
         groups: Sequence[str] | None = None,
         coverage: float | None = None,
         sets: SetKind = "class",
@@ -243,6 +253,8 @@ class Classifier:
             console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
                 held-out images.
             prevalence: prevalence of each class by name, scaled to sum to one.
+            adapt_prevalence: estimate the prevalence from the images that can be read, see `tametail.evaluation.label_shift`, and
+                predict at it. Give images of one origin together, each of a patient of its own: they are taken as independent.
             groups: N, the group of each image; needed by a classifier that predicts by group. The probabilities of its readable
                 images are combined; column image is then the group, and column images their number.
             coverage: of prediction sets, above 0 and below 1; by default 0.9.
@@ -261,21 +273,27 @@ class Classifier:
             operating: the classes that reach their threshold, joined by ``|``.
 
         Raises:
-            UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
-                labels, or a coverage, sensitivity or kind of sets that does not exist or is given for several labels.
+            DataError: with ``adapt_prevalence``, predictions are not expected to gain by it, as there are too few images or their
+                prevalence is near that of the training set.
+            UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, a prevalence is both given and
+                estimated, images may have several labels, or a coverage, sensitivity or kind of sets that does not exist or is given for several labels.
         """
 
         facts = self.facts
         given = listed(images, volumes=facts.slices is not None)
         console = console or Console(quiet=True, warnings=True)
         if facts.several_labels:
-            self._refuse_for_labels(prevalence, coverage, sets, operating)
+            self._refuse_for_labels(prevalence, adapt_prevalence, coverage, sets, operating)
         if (groups is None) != (facts.predict_by == "image") or (
             groups is not None and len(groups) != len(given)
         ):
             found = "none" if groups is None else f"{len(groups)} for {len(given)} images"
             raise UsageError(
                 f"expected the group of each image, and only with predict_by other than image, got {found}"
+            )
+        if adapt_prevalence and prevalence is not None:
+            raise UsageError(
+                "expected a prevalence that is given or estimated, got both; leave out one of them"
             )
         target = None if prevalence is None else prevalence_vector(prevalence, facts.class_names)
         if facts.thresholds is not None:
@@ -287,31 +305,37 @@ class Classifier:
             raise UsageError(
                 "expected single images with predict_by other than image, got volumes; predict their slices, and combine them"
             )
-        decide = self._labels
-        if not facts.several_labels:
-            asked = DEFAULT_COVERAGE if coverage is None else coverage
+        asked = DEFAULT_COVERAGE if coverage is None else coverage
+        self._check_sets(asked, sets)
+        of_classes = None if facts.several_labels else self._operating_thresholds(operating or {}, console)
+        rows, outputs, seen = self._rows(given, names, console, on_image)
+        if self.study is not None:
+            recognise_held_out(self.study, "predict", seen, console)
+        if adapt_prevalence:
+            target = self._estimated_prevalence(outputs, console)
+        if of_classes is None:
+            decided = self._labels(outputs)
+        else:
             set_thresholds = (
                 self._set_thresholds(asked, sets, target, console) if facts.distributions else None
             )
-            decide = _Decision(
-                facts, target, set_thresholds, self._operating_thresholds(operating or {}, console)
-            )
-        rows, seen = self._rows(given, names, decide, console, on_image)
-        if self.study is not None:
-            recognise_held_out(self.study, "predict", seen, console)
+            decided = _Decision(facts, target, set_thresholds, of_classes)(outputs)
+        for row, more in zip((row for row in rows if not row["error"]), decided, strict=True):
+            row |= more
         table = _frame(rows, self._columns(operating))
         return table if groups is None else self._by_group(table, np.array(groups, dtype=object), console)
 
     def _refuse_for_labels(
         self,
         prevalence: Mapping[str, float] | None,
+        adapt_prevalence: bool,
         coverage: float | None,
         sets: SetKind,
         operating: Mapping[str, float] | None,
     ) -> None:
         """Refuse options of exclusive classes for a model of several labels."""
         method = self.facts.method
-        if prevalence is not None:
+        if prevalence is not None or adapt_prevalence:
             raise UsageError(
                 f"expected no prevalence for {method}, as its images may have several labels, whose prevalences do not sum to "
                 f"one; leave it out"
@@ -331,13 +355,14 @@ class Classifier:
         self,
         images: Sequence[OneImage],
         names: Sequence[str],
-        decide: Callable[[Said], list[dict[str, object]]],
         console: Console,
         on_image: Callable[[str, NDArray[np.uint8]], None] | None,
-    ) -> tuple[list[dict[str, object]], list[ImageDigests]]:
-        """A row for each image, and the digests of those that can be read."""
+    ) -> tuple[list[dict[str, object]], Said, list[ImageDigests]]:
+        """A row for each image, and what the model says of those that can be read, and their digests."""
         facts = self.facts
         rows: list[dict[str, object]] = []
+        nothing = np.empty((0, len(facts.class_names)))
+        said = [Said(nothing, nothing, nothing.astype(np.bool_))]
         seen: list[ImageDigests] = []
         bit_depth = self._find_depth(images, console).bits
         content = _content(images) if self.study is not None else [""] * len(images)
@@ -359,14 +384,49 @@ class Classifier:
                         if not isinstance(found, DataError):
                             on_image(name, found)
                 if readable:
-                    values = decide(self.run(np.stack(readable)))
-                    own = (row for row in rows[at:] if not row["error"])
-                    for row, more in zip(own, values, strict=True):
-                        row |= more
+                    said.append(self.run(np.stack(readable)))
                 if self.study is not None:
                     seen.append(ImageDigests.of(readable, _of_readable(content[at:], decoded)))
                 advance(len(decoded))
-        return rows, seen
+        return rows, Said(*map(np.concatenate, zip(*said, strict=True))), seen
+
+    def _estimated_prevalence(self, said: Said, console: Console) -> FloatArray:
+        """The prevalence (C,) that predictions are adapted to; says the estimate and its intervals."""
+        facts, images = self.facts, len(said.probabilities)
+        if facts.shift is None or not images:
+            raise DataError(
+                f"expected images that can be read and out-of-fold predictions of {facts.method}, to estimate a prevalence "
+                f"from them, found {counted(images, 'image')}; leave out --adapt-prevalence"
+            )
+        found = estimate_prevalence(said.probabilities, facts.shift)
+        console.say(
+            f"Prevalence in {counted(images, 'image')}, if the images of each class are like those of the study:"
+        )
+        for line in _prevalence_lines(facts.class_names, found):
+            console.say(line)
+        if abs(found.deviation) > MOST_DEVIATION:
+            than = "lower" if found.deviation < 0 else "higher"
+            console.warn(
+                f"the images are not like those of the study: the mean probability of the most probable class is {found.confidence:.3f}, "
+                f"{than} than the {found.expected_confidence:.3f} expected at this prevalence, by {abs(found.deviation):.1f} standard "
+                f"errors; do not rely on the estimate"
+            )
+        if not found.helps:
+            enough = (
+                f"about {found.needed:,} images like these would be enough"
+                if found.needed is not None
+                else "more images like these would not be enough"
+            )
+            raise DataError(
+                f"expected images whose prevalence is known well enough, and differs enough from that of the training set, for the log-loss "
+                f"to fall by adapting to it, with 95 % confidence; found {counted(images, 'image')} with an expected fall of "
+                f"{found.gain:.3f}, at least {found.gain_low:.3f} ({enough}); leave out --adapt-prevalence, or give --prevalence"
+            )
+        console.say(
+            f"Predictions are adapted to the centres of these intervals; their log-loss is expected to fall by {found.gain:.3f}, at least "
+            f"{found.gain_low:.3f} with 95 % confidence"
+        )
+        return found.adapted
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_], console: Console) -> pd.DataFrame:
         """One row per group, in the order of their names; with an error if none of its images could be read."""
@@ -397,19 +457,22 @@ class Classifier:
             rows.append(row)
         return _frame(rows, ["image", "images", *self._columns(None)[1:]])
 
-    def _set_thresholds(
-        self, coverage: float, sets: SetKind, prevalence: FloatArray | None, console: Console
-    ) -> FloatArray:
-        """The threshold (C,) of each class for prediction sets; says what they are and which classes are too rare."""
-        facts = self.facts
+    def _check_sets(self, coverage: float, sets: SetKind) -> None:
+        """Refuse a coverage or kind of prediction sets that does not exist."""
         if sets not in get_args(SetKind):
             raise UsageError(
                 f"expected prediction sets of kind {' or '.join(get_args(SetKind))}, got {sets!r}"
             )
         try:
-            needed = needed_groups(coverage)
+            needed_groups(coverage)
         except ValueError as error:
             raise UsageError(f"{error}; give another --coverage") from error
+
+    def _set_thresholds(
+        self, coverage: float, sets: SetKind, prevalence: FloatArray | None, console: Console
+    ) -> FloatArray:
+        """The threshold (C,) of each class for prediction sets; says what they are and which classes are too rare."""
+        facts, needed = self.facts, needed_groups(coverage)
         asked = f"{100 * coverage:.6g} %"
         if sets == "class":
             console.say(f"Prediction sets: coverage of {asked} in each class, at any prevalence")
@@ -417,7 +480,7 @@ class Classifier:
         else:
             images = np.array([each.images for each in facts.distributions], dtype=np.float64)
             at = images / images.sum() if prevalence is None else prevalence
-            where = "of the training set" if prevalence is None else "given"
+            where = "of the training set" if prevalence is None else "given or estimated"
             console.say(f"Prediction sets: coverage of {asked} over all images, at the prevalence {where}")
             thresholds = prevalence_thresholds(facts.distributions, coverage, at)
         counts = zip(facts.class_names, facts.distributions, thresholds, strict=True)
@@ -521,6 +584,7 @@ class _Decision:
             p = scores = for_prevalence(trained, facts.trained_prevalence, self.prevalence)
         scores = with_operating_points(scores, trained, self.operating)
         predicted = scores.argmax(axis=1)
+        scores = _apart(scores, predicted)
         limits = said.saturated[np.arange(len(p)), predicted].tolist()
         rows = []
         for row in range(len(p)):
@@ -561,9 +625,31 @@ def with_operating_points(scores: FloatArray, p: FloatArray, thresholds: FloatAr
     others = np.where(np.isinf(others), 1.0, others)
     ratio = p / np.where(ruled, thresholds, 1.0)
     # A class at its threshold comes before the others, also where both are equal.
-    ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + 1e-9), np.minimum(ratio, 1 - 1e-9))
+    ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + _AHEAD), np.minimum(ratio, 1 - _AHEAD))
     changed = np.where(ruled, ahead * others, scores)
     return np.asarray(changed / changed.sum(axis=1, keepdims=True))
+
+
+def _apart(scores: FloatArray, predicted: IntArray) -> FloatArray:
+    """Scores (N, C) of which that of the predicted class (N,) is the highest also after rounding."""
+    rows = np.arange(len(scores))
+    changed = scores.copy()
+    changed[rows, predicted] = 0
+    changed[rows, predicted] = np.maximum(scores[rows, predicted], changed.max(axis=1) * (1 + _AHEAD))
+    return np.asarray(changed / changed.sum(axis=1, keepdims=True))
+
+
+def _prevalence_lines(names: Sequence[str], found: PrevalenceEstimate) -> list[str]:
+    """A table of estimated prevalences beside those of the training set."""
+    rows = [("class", "prevalence", "95 % interval", "training set")]
+    shares = zip(names, found.prevalence, found.low, found.high, found.trained, strict=True)
+    for name, share, low, high, trained in shares:
+        limits = f"{100 * low:.1f}–{100 * high:.1f} %" if np.isfinite(low) else "no images known"
+        rows.append((name, f"{100 * share:.1f} %", limits, f"{100 * trained:.1f} %"))
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(row[at].rjust(widths[at]) for at in (1, 2, 3))]) for row in rows
+    ]
 
 
 def _named(facts: ModelFacts, kind: str, values: NDArray[np.generic]) -> dict[str, object]:

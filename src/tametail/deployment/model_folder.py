@@ -15,6 +15,7 @@ from tametail.deployment.program import FILES, Format, run_onnx, run_program
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import ScoreDistribution
 from tametail.evaluation.label_calibration import LabelMap
+from tametail.evaluation.label_shift import ShiftReference
 from tametail.models.backbones import BackboneSpec
 from tametail.storage.model_file import MODEL_JSON, intact_model, read_model_file
 
@@ -47,6 +48,7 @@ def described(facts: ModelFacts) -> dict[str, Any]:
         "ceiling": facts.ceiling,
         "calibration": facts.calibration.described(),
         "prediction_sets": [each.described() for each in facts.distributions],
+        "label_shift": None if facts.shift is None else facts.shift.described(),
         # An infinite threshold, of a label that is never predicted, has no number in JSON.
         "thresholds": None
         if thresholds is None
@@ -61,7 +63,7 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
     """The facts that `described` wrote.
 
     Raises:
-        DataError: the calibration map or the scores of the prediction sets are damaged.
+        DataError: the calibration map, the scores of the prediction sets or the reference of label shift are damaged.
     """
     classes, thresholds = len(content["class_names"]), content["thresholds"]
     try:
@@ -73,6 +75,10 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
         else:
             calibration = LabelMap.from_description(content["calibration"], classes)
         distributions = tuple(map(ScoreDistribution.from_description, content["prediction_sets"]))
+        saved = content.get("label_shift")
+        shift = None if saved is None else ShiftReference.from_description(saved)
+        if shift is not None and len(shift.images) != classes:
+            raise ValueError(f"expected out-of-fold probabilities of {classes} classes")
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"expected the calibration map of an exported model in {path}, but it is damaged ({error!r}); export it again"
@@ -88,6 +94,7 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
         ceiling=content["ceiling"],
         calibration=calibration,
         distributions=distributions,
+        shift=shift,
         thresholds=None
         if thresholds is None
         else np.array([np.inf if each is None else each for each in thresholds], dtype=np.float64),

@@ -68,6 +68,14 @@ class ProbabilityBar(NamedTuple):
     predicted: bool
 
 
+class Fact(NamedTuple):
+    """A term with its text, and rows of a table below it, whose columns are aligned by spaces."""
+
+    term: str
+    text: str
+    rows: tuple[str, ...] = ()
+
+
 class Row(NamedTuple):
     """A row of the page. ``kinds`` are the `FILTERS` that it is part of."""
 
@@ -219,9 +227,7 @@ def _flags(row: Mapping[str, Any], size: float) -> list[str]:
     return found
 
 
-def _facts(
-    facts: ModelFacts, rule: str, prevalence: Mapping[str, float] | None, folder: str
-) -> list[tuple[str, str]]:
+def _facts(facts: ModelFacts, rule: str, prevalence: Mapping[str, float] | None, folder: str) -> list[Fact]:
     model = f"{facts.method}, {facts.trained_as}; {facts.spec.name} at {facts.spec.image_size} px"
     trained = dict(zip(facts.class_names, facts.trained_prevalence.tolist(), strict=True))
     found = [
@@ -238,15 +244,20 @@ def _facts(
         total = sum(prevalence.values())
         given = {name: prevalence[name] / total for name in facts.class_names}
         found.append(("Given prevalence", _shares(given)))
-    return [(term, printable(text)) for term, text in [*found, ("Folder of the images", folder)] if text]
+    return [Fact(term, printable(text)) for term, text in [*found, ("Folder of the images", folder)] if text]
 
 
-def _noted(said: Sequence[Message]) -> list[tuple[str, str]]:
-    """Messages as pairs of a term and its text, at their first colon."""
-    found = []
+def _noted(said: Sequence[Message]) -> list[Fact]:
+    """Messages, at their first colon divided into a term and its text; rows of a table are added to the message before them."""
+    found: list[Fact] = []
     for text in (message.text for message in said if not message.warning):
         term, colon, rest = text.partition(": ")
-        found.append((term, rest) if colon and len(term) <= _LONGEST_TERM else ("Note", text))
+        if "  " in text and found:
+            found[-1] = found[-1]._replace(rows=(*found[-1].rows, text))
+        elif colon and len(term) <= _LONGEST_TERM:
+            found.append(Fact(term, rest))
+        else:
+            found.append(Fact("Note", text))
     return found
 
 

@@ -90,7 +90,7 @@ def study_model(
         totals.append(counts)
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
     thresholds = None
-    calibration, distributions = calibration_for_new_images(directory, chosen)
+    calibration, distributions, shift = calibration_for_new_images(directory, chosen)
     if isinstance(calibration, LabelMap):
         tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
         thresholds = deployed_thresholds(tables, calibration, predict_by)
@@ -109,6 +109,7 @@ def study_model(
         ceiling=models[0].rule.ceiling,
         calibration=calibration,
         distributions=distributions,
+        shift=shift,
         thresholds=thresholds,
         bit_depth=described["table"].get("bit_depth"),
         slices=described["table"].get("slices"),

@@ -327,7 +327,7 @@ def _label_predictions(
     own = {each.method: each for each in find_runs(context.study, study_file.read_study_file(context.study))}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_method in runs.items():
-            found, _ = calibration_for_new_images(context.study, text)
+            found = calibration_for_new_images(context.study, text).map
             assert isinstance(found, LabelMap)
             tables, counts = [], np.zeros(len(found.slope), dtype=np.int64)
             for run in of_method:

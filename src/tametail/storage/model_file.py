@@ -41,6 +41,7 @@ class _Model(Strict):
     ceiling: Number
     calibration: dict[Text, Any]
     prediction_sets: Annotated[list[_Scores], Field(max_length=100_000)]
+    label_shift: dict[Text, Any] | None = None
     coverage: Annotated[float, Field(gt=0, lt=1)] | None
     thresholds: Annotated[list[Number | None], Field(max_length=100_000)] | None
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None

@@ -277,6 +277,7 @@ def test_splits_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["ham10000_224", "aptos2019_gf224_dev"])
+@pytest.mark.slow
 def test_real_tables_divide_evenly_by_group(name: str) -> None:
     if not (REAL / name).is_dir():
         pytest.skip(f"no real images at {REAL / name}")

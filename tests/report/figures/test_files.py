@@ -34,6 +34,7 @@ def files(results: StudyResults) -> dict[str, bytes]:
     return figure_files(results, ("pdf", "svg", "png"))
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_in_every_format(files: dict[str, bytes]) -> None:
     names = ("tail", "ranking", "recall", "confusion", "reliability")
     assert set(files) == {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "svg", "png")}

@@ -239,6 +239,7 @@ def test_methods_are_ranked_by_another_metric(studies: list[Path]) -> None:
             assert found.scores[result.method] == result.out_of_fold["macro_f1"]
 
 
+@pytest.mark.slow
 def test_a_registered_metric_of_which_less_is_better_ranks_the_lowest_first(studies: list[Path]) -> None:
     METRICS.register(
         ConfusionMetric("error_rate", "Error rate", lambda c: 1 - accuracy(c), greater_is_better=False)

@@ -56,18 +56,18 @@ def test_coverage_and_size_of_each_class_are_in_every_file(study: Path) -> None:
 
 def test_thresholds_travel_with_the_calibration_map(study: Path) -> None:
     """The same from the file and, where it is absent or of an earlier version, from the predictions."""
-    _, of_file = calibration_for_new_images(study, "ce")
+    of_file = calibration_for_new_images(study, "ce").distributions
     path = study / "calibration.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    again = calibration_for_new_images(study, "ce")[1]
+    again = calibration_for_new_images(study, "ce").distributions
     for coverage in (0.8, 0.9):
         np.testing.assert_allclose(
             class_thresholds(of_file, coverage), class_thresholds(again, coverage), atol=2e-6
         )
     del saved["ce"]["prediction_sets"]
     path.write_text(json.dumps(saved), encoding="utf-8")
-    earlier = calibration_for_new_images(study, "ce")[1]
+    earlier = calibration_for_new_images(study, "ce").distributions
     assert class_thresholds(earlier, 0.9).tolist() == class_thresholds(again, 0.9).tolist()
     saved["ce"]["prediction_sets"] = [{"scores": "many"}]
     path.write_text(json.dumps(saved), encoding="utf-8")
@@ -98,7 +98,7 @@ def test_a_method_with_a_part_of_its_repeats_is_calibrated_on_the_whole_ones(
     for study, method in ((of_classes, "ce"), (of_labels, "bce")):
         whole = find_runs(study, read_study_file(study))[0].only([(0, 0), (0, 1), (0, 2)])
         shutil.rmtree(study / "runs" / method / "seed1-fold1")
-        calibration, distributions = calibration_for_new_images(study, method)
+        calibration, distributions, _ = calibration_for_new_images(study, method)
         if study is of_labels:
             assert distributions == ()
             assert isinstance(calibration, LabelMap)

@@ -139,6 +139,7 @@ def assert_same(trained: TrainedHeads, texts: list[str], settings: list[Recipe])
         ("schedule=constant", "warmup_epochs=0"),
     ],
 )
+@pytest.mark.slow
 def test_a_head_gets_the_weights_of_training_it_alone(assignments: tuple[str, ...]) -> None:
     texts = FEW if assignments else METHODS
     settings = [recipe(*assignments)] * len(texts)

@@ -311,6 +311,7 @@ METHODS_BY_BLOCKS = [
 
 
 @pytest.mark.parametrize("labels", ["classes", "several", "unknown"])
+@pytest.mark.slow
 def test_heads_of_features_in_blocks_are_those_of_all_at_once(
     labels: str, request: pytest.FixtureRequest
 ) -> None:

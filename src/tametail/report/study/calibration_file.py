@@ -1,22 +1,37 @@
-"""calibration.json: the calibration map of each finished method of a study, and the scores that its prediction sets need."""
+"""calibration.json: the calibration map of each finished method of a study, and what prediction sets and label shift need."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
 from tametail.evaluation.conformal import ScoreDistribution, score_distributions
 from tametail.evaluation.label_calibration import LabelMap, calibrate_labels
+from tametail.evaluation.label_shift import ShiftReference, shift_reference
 from tametail.report.study.partial import largest_block
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
 
 CALIBRATION_JSON = "calibration.json"
+
+
+class ForNewImages(NamedTuple):
+    """What the predictions of a method for new images need beside its models.
+
+    Attributes:
+        map: of the probabilities of each model.
+        distributions: the scores of each class, for prediction sets; empty for several labels.
+        shift: the reference for the prevalence in a batch of new images; None for several labels.
+    """
+
+    map: CalibrationMap | LabelMap
+    distributions: tuple[ScoreDistribution, ...] = ()
+    shift: ShiftReference | None = None
 
 
 def calibration_json(results: StudyResults) -> str | None:
@@ -29,23 +44,23 @@ def calibration_json(results: StudyResults) -> str | None:
         for method, (result, calibration) in found.items()
         if calibration is not None and calibration.map is not None
     }
-    return json.dumps(maps, indent=1) + "\n" if maps else None
+    return json.dumps(maps) + "\n" if maps else None
 
 
 def _described_sets(result: MethodResults) -> dict[str, Any]:
-    """The scores of each class, for prediction sets; nothing for several labels."""
-    if result.prediction_sets is None:
+    """What prediction sets and label shift need; nothing for several labels."""
+    if result.prediction_sets is None or result.shift is None:
         return {}
-    return {"prediction_sets": [one.described() for one in result.prediction_sets.distributions]}
+    return {
+        "prediction_sets": [one.described() for one in result.prediction_sets.distributions],
+        "label_shift": result.shift.described(),
+    }
 
 
-def calibration_for_new_images(
-    directory: Path, method: str
-) -> tuple[CalibrationMap | LabelMap, tuple[ScoreDistribution, ...]]:
-    """The calibration map of a method, and the scores of each class for prediction sets.
+def calibration_for_new_images(directory: Path, method: str) -> ForNewImages:
+    """The calibration map of a method, and what prediction sets and label shift need.
 
-    They are those of the file, or, if it is of other runs, of their predictions. A `LabelMap` and no scores for a multi-label
-    study.
+    They are those of the file, or, if it is of other runs, of their predictions. A `LabelMap` alone for a multi-label study.
 
     Raises:
         DataError: the file or one of the predictions is damaged.
@@ -60,13 +75,16 @@ def calibration_for_new_images(
             saved = read_json(path).get(method, saved)
         if saved["runs"] == len(runs.finished):
             if labels:
-                return LabelMap.from_description(saved["map"], labels), ()
-            if "prediction_sets" in saved:  # which earlier versions lack
+                return ForNewImages(LabelMap.from_description(saved["map"], labels))
+            if "prediction_sets" in saved and "label_shift" in saved:  # which earlier versions lack
                 found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
                 calibration = CalibrationMap.from_description(saved["map"])
                 if len(found) != len(calibration.slope):
                     raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
-                return calibration, found
+                shift = ShiftReference.from_description(saved["label_shift"])
+                if len(shift.images) != len(found):
+                    raise ValueError(f"expected {len(found)} classes of images, got {len(shift.images)}")
+                return ForNewImages(calibration, found, shift)
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
@@ -74,6 +92,8 @@ def calibration_for_new_images(
         ) from error
     chosen = runs.only(largest_block(tuple(runs.finished), runs.wanted))
     if labels:
-        return calibrate_labels(chosen.label_replicates).map, ()
+        return ForNewImages(calibrate_labels(chosen.label_replicates).map)
     calibrated = calibrate_out_of_fold(chosen.replicates)
-    return calibrated.map, score_distributions(calibrated.tables)
+    return ForNewImages(
+        calibrated.map, score_distributions(calibrated.tables), shift_reference(calibrated.tables)
+    )

@@ -23,6 +23,7 @@ from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fol
 from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
+from tametail.evaluation.label_shift import shift_reference
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable, paired_table
@@ -135,7 +136,7 @@ def _evaluate(
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = label_calibration = sets = None
+    out_of_fold = test = test_ensemble = calibration = label_calibration = sets = shift = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -172,7 +173,7 @@ def _evaluate(
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)
-            sets = prediction_sets(calibrated.tables, coverage)
+            sets, shift = prediction_sets(calibrated.tables, coverage), shift_reference(calibrated.tables)
             found = runs.test_replicates() if test_set else []
             on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
@@ -209,6 +210,7 @@ def _evaluate(
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
         prediction_sets=sets,
+        shift=shift,
         label_calibration=label_calibration,
         operating=operating,
         subgroups=groups,

@@ -14,6 +14,7 @@ from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.label_calibration import LabelCalibration
+from tametail.evaluation.label_shift import ShiftReference
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
@@ -68,6 +69,7 @@ class MethodResults:
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         label_calibration: the same for multi-label studies.
         prediction_sets: of its calibrated out-of-fold probabilities; None for multi-label studies and evaluations.
+        shift: the same out-of-fold probabilities, for the prevalence in a batch of new images; None where ``prediction_sets`` is.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
         contrasts: of the best method, each subgroup against the rest, by column.
@@ -90,6 +92,7 @@ class MethodResults:
     repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
     prediction_sets: PredictionSets | None = None
+    shift: ShiftReference | None = None
     label_calibration: LabelCalibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
