@@ -155,8 +155,10 @@ def test_rows_of_a_table_that_was_said_stay_together(folder: Path) -> None:
         console.warn("do not rely on the estimate")
     table = model.predict_table(folder)
     page = predictions_html(table, model.facts, RULE, thumbnails={}, said=said)
-    rows = "class   prevalence\nred         20.0 %"
-    assert f"<dt>Note</dt><dd>Prevalence in 5 images:<pre>{rows}</pre></dd>" in page
+    head = '<tr><th scope="col">class</th><th scope="col">prevalence</th></tr>'
+    row = '<tr><th scope="row">red</th><td>20.0 %</td></tr>'
+    found = page.replace("\n", "")
+    assert f'<dd>Prevalence in 5 images:<table class="said">{head}{row}</table></dd>' in found
     assert "<dt>Note</dt><dd>Predictions are adapted</dd><dt>A</dt><dd>b</dd>" in page
     assert '<p class="warning" role="note">Do not rely on the estimate</p>' in page
     console.say("not recorded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -69,11 +70,11 @@ class ProbabilityBar(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A term with its text, and rows of a table below it, whose columns are aligned by spaces."""
+    """A term with its text, and the cells of a table below it, the head first."""
 
     term: str
     text: str
-    rows: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
 class Row(NamedTuple):
@@ -248,12 +249,12 @@ def _facts(facts: ModelFacts, rule: str, prevalence: Mapping[str, float] | None,
 
 
 def _noted(said: Sequence[Message]) -> list[Fact]:
-    """Messages, at their first colon divided into a term and its text; rows of a table are added to the message before them."""
+    """Messages, at their first colon divided into a term and its text; rows of a table, aligned by spaces, are added to the message before."""
     found: list[Fact] = []
     for text in (message.text for message in said if not message.warning):
         term, colon, rest = text.partition(": ")
         if "  " in text and found:
-            found[-1] = found[-1]._replace(rows=(*found[-1].rows, text))
+            found[-1] = found[-1]._replace(rows=(*found[-1].rows, tuple(re.split(" {2,}", text))))
         elif colon and len(term) <= _LONGEST_TERM:
             found.append(Fact(term, rest))
         else:
