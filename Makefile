@@ -111,6 +111,7 @@ results: setup coverage set-coverage false-alarms false-alarms-labels leak-proof
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
 	@$(BIN)/python scripts/label_flips.py demo "$(HAM10000)" -o docs/results/label-errors.md # the page has --cleanlab too, if it is installed
 	@$(BIN)/python scripts/similar_images.py "$(HAM10000)" "$(APTOS)" -o docs/results/copies.md
+	@$(BIN)/python scripts/foreign_images.py "$(HAM10000)" "$(APTOS)" -o docs/results/foreign-images.md
 	@$(BIN)/tametail compare "$(APTOS)" --weights offline --class-order no_dr,mild,moderate,severe,proliferative_dr --methods 'ce,ce+la,corn,corn[decide=class],corn+la,soft_ordinal,soft_ordinal[distance=squared],soft_ordinal+la' -o runs/results/ordinal
 	@$(BIN)/python scripts/ordinal.py runs/results/ordinal -o docs/results/ordinal.md
 	@$(BIN)/tametail compare "$(HAM10000)" --weights offline --methods ce --recipe head -o runs/results/shift-ham10000

@@ -58,7 +58,9 @@ def model(loaded: Classifier, trained: FloatArray) -> Callable[[FloatArray], Cla
     def predicting(p: FloatArray) -> Classifier:
         def run(pixels: NDArray[np.uint8]) -> Said:
             at = pixels[:, 0, 0, 0].astype(np.int64) * 256 + pixels[:, 0, 0, 1]
-            return Said(p[at], p[at], np.zeros((len(at), p.shape[1]), dtype=np.bool_))
+            return Said(
+                p[at], p[at], np.zeros((len(at), p.shape[1]), dtype=np.bool_), np.full(len(at), np.nan)
+            )
 
         return replace(loaded, facts=facts, run=run)
 

@@ -107,10 +107,12 @@ def test_the_graph_says_everything_by_itself(model: Path, images: list[Path]) ->
     pixels = np.stack([decode_image(image, stated["canvas"]) for image in images])
     even = np.full(3, 1 / 3, np.float32)
     for prevalence, options in ((np.zeros(3, np.float32), {}), (even, {"prevalence": dict.fromkeys(stated["class_names"], 1)})):  # fmt: skip
-        p, scores, _, inside = session.run(None, {"pixels": pixels, "prevalence": prevalence})
+        p, scores, _, inside, unlikeness = session.run(None, {"pixels": pixels, "prevalence": prevalence})
         table = exported.predict_table(images, coverage=0.7, **options)
         np.testing.assert_allclose(np.hstack([scores, p]), numbers(table), atol=1e-6)
         assert inside.sum(axis=1).tolist() == table["set_size"].tolist()
+        np.testing.assert_allclose(unlikeness, table["unlikeness"].to_numpy(dtype=float), rtol=1e-4)
+        assert np.isfinite(unlikeness).all()
 
 
 def test_the_example_needs_three_packages_and_gives_the_same(model: Path, images: list[Path]) -> None:

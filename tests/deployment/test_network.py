@@ -158,7 +158,7 @@ def test_models_that_share_a_rule_are_averaged_like_others(text: str) -> None:
     calibration = maps(3)[3]
     inputs = torch.randn(9, 3)
     with torch.no_grad():
-        p, score, saturated = Network(spec, nn.Identity(), models, calibration).decide(inputs)
+        p, score, saturated, _ = Network(spec, nn.Identity(), models, calibration).decide(inputs)
         alone = [Network(spec, nn.Identity(), [model], calibration).decide(inputs) for model in models]
     torch.testing.assert_close(p, torch.stack([each.probabilities for each in alone]).mean(dim=0))
     torch.testing.assert_close(score, torch.stack([each.scores for each in alone]).mean(dim=0))

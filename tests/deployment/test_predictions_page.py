@@ -76,7 +76,9 @@ class Table(HTMLParser):
 def folder(tmp_path: Path) -> Path:
     """A red, a green, a blue and a grey image, and one that is damaged."""
     for name, colour in {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255), "d": (99, 99, 90)}.items():
-        Image.new("RGB", (200, 120), colour).save(tmp_path / f"{name}.png")
+        pixels = np.full((120, 200, 3), colour, np.uint8)
+        pixels[::8] //= 2  # so that they are not blank
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     (tmp_path / "e.png").write_bytes(b"\x89PNG")
     return tmp_path
 
@@ -113,7 +115,7 @@ def test_a_row_has_its_picture_prediction_probabilities_set_and_flags(folder: Pa
     assert keys == [f"{value:.6f}" for value in p[:4].max(axis=1)] + [""]
     copies = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in shown.pictures]
     assert [(copy.format, *copy.size) for copy in copies] == [("JPEG", 32, 32)] * 4
-    np.testing.assert_allclose(np.array(copies[1])[16, 16], (0, 255, 0), atol=3)
+    np.testing.assert_allclose(np.array(copies[1])[16, 16], (0, 255, 0), atol=20)
     assert "4 images predicted, 1 could not be read." in page
     assert "All 5" in page
     assert "Uncertain 1" in page
@@ -226,6 +228,11 @@ def test_a_group_is_one_row_with_the_first_image_that_can_be_read(folder: Path, 
         for source in shown.pictures
     ]
     assert colours == [0, 1]
+    table = table.assign(unlikeness=[0.5, 2.0], unlike_training=[0, 1], unlike_images=[0, 1])
+    shown = Table(predictions_html(table, model.facts, RULE, thumbnails=thumbnails))
+    flag = "1 of 2 images unlike the training images: do not use the prediction"
+    assert shown.column("Flags") == ["", flag]
+    assert shown.kinds[1:] == ["", "unlike"]
 
 
 def test_of_more_rows_the_first_are_shown_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def test_a_single_model_predicts_the_probabilities_of_its_loss(name: str) -> Non
     decision_rule = parse_method(name).decision_rule(COUNTS, sum(COUNTS))
     model = TrainedModel(nn.Identity(), nn.Identity(), decision_rule)
     spec = BackboneSpec("none", 4, 8, canvas=8, crop=1.0)
-    predicted, score, _ = Network(spec, nn.Identity(), [model], identity(4)).decide(outputs)
+    predicted, score, *_ = Network(spec, nn.Identity(), [model], identity(4)).decide(outputs)
     expected = create_loss(name, COUNTS).probabilities(outputs)
     np.testing.assert_allclose(predicted, expected.numpy(), rtol=1e-6)
     assert expected.dtype == torch.float32

@@ -100,11 +100,11 @@ def test_the_ensemble_is_what_the_study_would_predict(validated: Path, study: Pa
     model = read_evaluation_file(validated).models[3]
     (table,) = read_label_tables(validated, model)
     classifier = load(study, "bce")
-    assert isinstance(classifier.calibration, LabelMap)
-    assert classifier.calibration.changed.any()  # the probabilities are calibrated ones
+    assert isinstance(classifier.facts.calibration, LabelMap)
+    assert classifier.facts.calibration.changed.any()  # the probabilities are calibrated ones
     said = classifier.predict_proba([elsewhere / image for image in table.image])
     np.testing.assert_allclose(table.posterior, said, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(model.label_thresholds, classifier.thresholds)
+    np.testing.assert_array_equal(model.label_thresholds, classifier.facts.thresholds)
 
 
 def test_metrics_are_at_the_thresholds_of_the_out_of_fold_predictions(validated: Path, study: Path) -> None:

@@ -22,7 +22,15 @@ pytestmark = pytest.mark.slow
 
 WORDS = words(TINY | {"set": (STEP_BY_STEP,)})
 WORDS += ["--methods", "ce", "--folds", "2", "--epochs", "1"]
-REPLACED = ("table.parquet", "splits.csv", "source.json", "backbone.safetensors", "study.json", "seed0-fold1")
+REPLACED = (
+    "table.parquet",
+    "splits.csv",
+    "source.json",
+    "backbone.safetensors",
+    "study.json",
+    "unlikeness.safetensors",
+    "seed0-fold1",
+)
 Break = Callable[[pytest.MonkeyPatch, OSError], None]
 
 

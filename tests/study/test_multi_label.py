@@ -147,7 +147,8 @@ def test_images_of_a_group_are_predicted_and_evaluated_together(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / image.name).write_bytes(image.read_bytes())
     (tmp_path / "new" / "patient1" / "broken.png").write_bytes(b"\x89PNG")
-    p = alone.predict_table(images)[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float)
+    by_one = alone.predict_table(images)
+    p = by_one[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float)
     for how, expected in (
         ("group", p.reshape(2, 3, 3).mean(axis=1)),
         ("group-max", p.reshape(2, 3, 3).max(axis=1)),
@@ -165,6 +166,10 @@ def test_images_of_a_group_are_predicted_and_evaluated_together(
         np.testing.assert_allclose(
             table[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float), expected, atol=2e-6
         )
+        unlike = by_one["unlikeness"].to_numpy(dtype=float).reshape(2, 3)
+        np.testing.assert_allclose(table["unlikeness"].astype(float), unlike.max(axis=1), rtol=1e-5)
+        assert table["unlike_images"].tolist() == (unlike > 1).sum(axis=1).tolist()
+        assert table["unlike_training"].tolist() == (unlike > 1).any(axis=1).tolist()
         results = read_results(study, ReportOptions(predict_by=how))
         of_method = next(one for one in results.methods if one.method == "asl")
         assert table["threshold_red"].iloc[0] == pytest.approx(of_method.thresholds[2], abs=1e-6)

@@ -10,14 +10,12 @@ import numpy as np
 
 from tametail.audit.duplicates import Duplicates
 from tametail.audit.finding import Finding, Severity, singles
-from tametail.audit.image_stats import FileStats, ImageStats
+from tametail.audit.image_stats import BLANK, TINY, FileStats, ImageStats
 from tametail.core.arrays import BoolArray
 from tametail.core.text import counted
 from tametail.data.table import ImageTable
 
-_TINY = 32  # pixels of the shorter side
 _LONG = 5.0  # ratio of the longer side to the shorter side
-_BLANK = 1.0  # standard deviation in grey levels
 _MANY_UNREADABLE = 0.1  # fraction of unreadable files above which the rest may not represent the data set
 
 # Shares of images touched from which a leak is unsafe: it raises accuracy by at most this share.
@@ -29,7 +27,7 @@ _Test = Callable[[FileStats], bool]
 _IRREGULARITIES: tuple[tuple[str, Severity, tuple[str, str], str, str, _Test], ...] = (
     (
         "blank_images", "warning", ("image is", "images are"), "of one grey level", "remove them",
-        lambda file: file.std < _BLANK,
+        lambda file: file.std < BLANK,
     ),
     (
         "burned_in_text", "warning", ("image has", "images have"), "what looks like text on it",
@@ -37,8 +35,8 @@ _IRREGULARITIES: tuple[tuple[str, Severity, tuple[str, str], str, str, _Test], .
         lambda file: file.text,
     ),
     (
-        "tiny_images", "warning", ("image is", "images are"), f"smaller than {_TINY} pixels",
-        "check that these are not thumbnails", lambda file: 0 < min(file.width, file.height) < _TINY,
+        "tiny_images", "warning", ("image is", "images are"), f"smaller than {TINY} pixels",
+        "check that these are not thumbnails", lambda file: 0 < min(file.width, file.height) < TINY,
     ),
     (
         "long_images", "note", ("image is", "images are"), f"more than {_LONG:g} times as long as wide",

@@ -34,6 +34,11 @@ _EXTENSIONS = {
     "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"), "AVIF": (".avif",),
     "DICOM": (".dcm", ".dicom", ""),
 }  # fmt: skip
+BLANK = 1.0  # standard deviation of the grey levels of a thumbnail, below which an image is blank
+TINY = 32  # pixels of the shorter side, below which an image is tiny
+_COLOURED = 12  # difference of the channels of a pixel with a colour
+_FEW_PIXELS = 0.01  # share of them in a grey image
+_STEP = 4  # of the pixels that are looked at
 _CONTRAST = 70  # least difference of strokes from their background, in grey levels
 _HEIGHT = (6, 40)  # of a letter, in pixels
 _LETTERS = 5  # least number in a row
@@ -141,6 +146,13 @@ def no_thumbnails(images: int) -> NDArray[np.uint8]:
     return mapped_zeros((images, THUMBNAIL, THUMBNAIL), np.uint8)
 
 
+def is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether an image (H, W, 3) has no colour: the channels of nearly all pixels differ by what compression explains."""
+    few = pixels[::_STEP, ::_STEP]
+    spread = few.max(axis=2).astype(np.int16) - few.min(axis=2)
+    return bool((spread > _COLOURED).mean() <= _FEW_PIXELS)
+
+
 def thumbnail_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(T, T) grey levels of the centre square of an image (H, W, 3)."""
     import cv2
@@ -160,7 +172,7 @@ def _read_stats(path: Path, bit_depth: int | None) -> tuple[FileStats, NDArray[n
         pixels = decode_whole(data, _TEXT_SIDE, bit_depth=bit_depth, notes=notes)
     except DataError as error:
         return replace(stats, error=str(error)), None
-    stats = _with_header(stats, data)
+    stats = with_header(stats, data)
     thumbnail = thumbnail_of(pixels)
     if stats.kind == "DICOM":
         from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
@@ -182,7 +194,7 @@ def has_wrong_extension(path: Path, kind: str) -> bool:
     return extension not in _EXTENSIONS.get(kind, (extension,)) and not extension[1:].isdigit()
 
 
-def _with_header(stats: FileStats, data: bytes) -> FileStats:
+def with_header(stats: FileStats, data: bytes) -> FileStats:
     """Add format, width, height, mode and whether there are several frames, without decoding."""
     try:
         if is_dicom(data):

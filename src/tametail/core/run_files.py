@@ -15,9 +15,10 @@ EVALUATION = "evaluation"  # number of the test-set evaluation in their metadata
 WEIGHTS = "model.safetensors"
 HEAD = "head.safetensors"  # made by strategies after training, in place of the weights
 DESCRIPTION = "run.json"
+UNLIKENESS = "unlikeness.safetensors"  # of a fine-tuned run; on frozen features of the study
 HISTORY, TIMING = "history.csv", "timing.csv"
 CHECKPOINT_FILE = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
-_FILES = frozenset({PREDICTIONS, TEST_PREDICTIONS, WEIGHTS, HEAD, DESCRIPTION, HISTORY, TIMING})
+_FILES = frozenset({PREDICTIONS, TEST_PREDICTIONS, WEIGHTS, HEAD, UNLIKENESS, DESCRIPTION, HISTORY, TIMING})
 
 
 def is_run_file(name: str) -> bool:

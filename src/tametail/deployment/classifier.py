@@ -32,6 +32,18 @@ from tametail.deployment.given_images import (
     slices_of,
 )
 from tametail.deployment.prevalence import prevalence_vector
+from tametail.deployment.quality import QUALITY, quality_of
+from tametail.deployment.unlikeness import (
+    COLUMNS,
+    GROUP_COLUMNS,
+    UNKNOWN,
+    UNLIKE,
+    UNLIKE_IMAGES,
+    Likeness,
+    columns_of,
+    of_group,
+    say_unlike,
+)
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import (
     DEFAULT_COVERAGE,
@@ -68,6 +80,7 @@ class Said(NamedTuple):
     probabilities: FloatArray
     scores: FloatArray
     saturated: BoolArray
+    unlikeness: FloatArray
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ class ModelFacts:
         predict_by: what the thresholds are of, and what predictions are of: images, or groups of them.
         name: of the data set.
         synthetic: whether the training images were generated.
+        likeness: by what the model says whether an image is like its training images.
     """
 
     method: str
@@ -112,6 +126,7 @@ class ModelFacts:
     predict_by: PredictBy = "image"
     name: str = ""
     synthetic: bool = False
+    likeness: Likeness = UNKNOWN
 
     @property
     def several_labels(self) -> bool:
@@ -250,8 +265,8 @@ class Classifier:
 
         Args:
             images: as for `predict_proba`. An image that cannot be read gets a row with its error and no prediction.
-            console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
-                held-out images.
+            console: for progress and messages; None for silence, except for warnings of grey values beyond the study's, of
+                held-out images, and of images that are unlike the training images or of poor quality.
             prevalence: prevalence of each class by name, scaled to sum to one.
             adapt_prevalence: estimate the prevalence from the images that can be read, see `tametail.evaluation.label_shift`, and
                 predict at it. Give images of one origin together, each of a patient of its own: they are taken as independent.
@@ -269,7 +284,10 @@ class Classifier:
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
             not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the
-            probability of the prediction is at the limit of the link), method, link and error. With ``operating`` also
+            probability of the prediction is at the limit of the link), unlikeness (to the training images; above 1 for at most one
+            in twenty that are like them), unlike_training (1 if it is above 1; both are missing if it is not known), quality
+            (blank, tiny or in another colour mode than the training images, joined by ``|``), method, link and error. A group
+            is as unlike as its most unlike image, and unlike_images is the number of those above 1. With ``operating`` also
             operating: the classes that reach their threshold, joined by ``|``.
 
         Raises:
@@ -323,7 +341,10 @@ class Classifier:
         for row, more in zip((row for row in rows if not row["error"]), decided, strict=True):
             row |= more
         table = _frame(rows, self._columns(operating))
-        return table if groups is None else self._by_group(table, np.array(groups, dtype=object), console)
+        if groups is not None:
+            table = self._by_group(table, np.array(groups, dtype=object), console)
+        say_unlike(table, facts.likeness, console)
+        return table
 
     def _refuse_for_labels(
         self,
@@ -362,7 +383,7 @@ class Classifier:
         facts = self.facts
         rows: list[dict[str, object]] = []
         nothing = np.empty((0, len(facts.class_names)))
-        said = [Said(nothing, nothing, nothing.astype(np.bool_))]
+        said = [Said(nothing, nothing, nothing.astype(np.bool_), np.empty(0))]
         seen: list[ImageDigests] = []
         bit_depth = self._find_depth(images, console).bits
         content = _content(images) if self.study is not None else [""] * len(images)
@@ -379,12 +400,17 @@ class Classifier:
                     for name, found in zip(names[at:], decoded, strict=False)
                 ]
                 readable = [found for found in decoded if not isinstance(found, DataError)]
-                if on_image is not None:
-                    for name, found in zip(names[at:], decoded, strict=False):
-                        if not isinstance(found, DataError):
-                            on_image(name, found)
                 if readable:
                     said.append(self.run(np.stack(readable)))
+                    own = (row for row in rows[at:] if not row["error"])
+                    unlike = columns_of(said[-1].unlikeness, facts.likeness)
+                    for row, more in zip(own, unlike, strict=True):
+                        row |= more
+                for name, row, image, found in zip(names[at:], rows[at:], images[at:], decoded, strict=False):
+                    if not isinstance(found, DataError):
+                        row[QUALITY] = quality_of(image, found, facts.likeness.grey)
+                        if on_image is not None:
+                            on_image(name, found)
                 if self.study is not None:
                     seen.append(ImageDigests.of(readable, _of_readable(content[at:], decoded)))
                 advance(len(decoded))
@@ -453,9 +479,10 @@ class Classifier:
             if len(read):
                 p = read[[_P + each for each in facts.class_names]].to_numpy(dtype=np.float64)
                 both = combined(p, np.zeros(len(p), dtype=np.int64), facts.predict_by)[0]
-                row |= self._decided(both) | {"saturated": bool(read["saturated"].any())}
+                row |= self._decided(both) | {"saturated": bool(read["saturated"].any())} | of_group(read)
             rows.append(row)
-        return _frame(rows, ["image", "images", *self._columns(None)[1:]])
+        columns = self._columns(None, GROUP_COLUMNS)
+        return _frame(rows, ["image", "images", *columns[1:]])
 
     def _check_sets(self, coverage: float, sets: SetKind) -> None:
         """Refuse a coverage or kind of prediction sets that does not exist."""
@@ -530,9 +557,9 @@ class Classifier:
         say_new_depth(depth, self.facts.bit_depth, console)
         return depth
 
-    def _columns(self, operating: Mapping[str, float] | None) -> list[str]:
+    def _columns(self, operating: Mapping[str, float] | None, likeness: Sequence[str] = COLUMNS) -> list[str]:
         facts = self.facts
-        last = ["saturated", "method", "link", "error"]
+        last = ["saturated", *likeness, "method", "link", "error"]
         if facts.several_labels:
             of_labels = [kind + name for name in facts.class_names for kind in (_P, _THRESHOLD, _HAS)]
             return ["image", "predicted", *of_labels, *last]
@@ -621,8 +648,10 @@ def with_operating_points(scores: FloatArray, p: FloatArray, thresholds: FloatAr
     ruled = ~np.isnan(thresholds)
     if not ruled.any():
         return scores
-    others = np.where(ruled, -np.inf, scores).max(axis=1, keepdims=True)
-    others = np.where(np.isinf(others), 1.0, others)
+    # Where all other classes have a score of 0, their probabilities decide among them.
+    without = np.where(ruled, 0.0, scores).max(axis=1, keepdims=True) == 0
+    scores = np.where(without, p + np.finfo(np.float64).tiny, scores)
+    others = 1.0 if ruled.all() else scores[:, ~ruled].max(axis=1, keepdims=True)
     ratio = p / np.where(ruled, thresholds, 1.0)
     # A class at its threshold comes before the others, also where both are equal.
     ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + _AHEAD), np.minimum(ratio, 1 - _AHEAD))
@@ -662,7 +691,11 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
     """Rows as a table; whole numbers are missing, not nan, after an error."""
     import pandas as pd
 
-    whole = [column for column in columns if column.startswith(_HAS) or column == _SET_SIZE]
+    whole = [
+        column
+        for column in columns
+        if column.startswith(_HAS) or column in {_SET_SIZE, UNLIKE, UNLIKE_IMAGES}
+    ]
     table = pd.DataFrame(rows, columns=list(columns[1:])).astype(dict.fromkeys(whole, "Int64"))
     # As objects: file names that are no UTF-8 have no other form.
     table.insert(0, columns[0], pd.Series([row[columns[0]] for row in rows], dtype=object))

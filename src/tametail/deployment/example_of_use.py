@@ -27,7 +27,8 @@ for path in sys.argv[1:]:
     inputs = {"pixels": square(path)[None]}
     if "prevalence" in [one.name for one in session.get_inputs()]:  # all 0: that of the training set
         inputs["prevalence"] = np.zeros(len(classes), np.float32)
-    probabilities, scores, _, inside = (one[0] for one in session.run(None, inputs))
+    probabilities, scores, _, inside, unlikeness = (one[0] for one in session.run(None, inputs))
     named = {name: round(float(p), 4) for name, p in zip(classes, probabilities)}
     chosen = [name for name, is_in in zip(classes, inside) if is_in]
-    print(path, classes[int(scores.argmax())], chosen, named)
+    warning = "unlike the training images: do not use" if unlikeness > 1 else ""
+    print(path, classes[int(scores.argmax())], chosen, named, warning)

@@ -168,7 +168,10 @@ def _facts_of_file(
             else "a program of torch (torch.export.load); it can hold code, as any program",
         ),
         ("Inputs", f"pixels, N × {side} × {side} × 3 uint8, RGB{'' if facts.several_labels else prevalence}"),
-        ("Outputs", f"{', '.join(outputs)}, each N × {classes}, in the order {', '.join(facts.class_names)}"),
+        (
+            "Outputs",
+            f"{', '.join(outputs)}, each N × {classes}, in the order {', '.join(facts.class_names)}; unlikeness N, to the training images, not to be used above 1",
+        ),
         ("Trained as", facts.trained_as),
     ]
     if facts.refitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.removal import is_temporary
 from tametail.deployment.classifier import Classifier, ModelFacts
 from tametail.deployment.program import FILES, Format, run_onnx, run_program
+from tametail.deployment.unlikeness import Likeness
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import ScoreDistribution
 from tametail.evaluation.label_calibration import LabelMap
@@ -56,6 +58,7 @@ def described(facts: ModelFacts) -> dict[str, Any]:
         "bit_depth": facts.bit_depth,
         "slices": facts.slices,
         "predict_by": facts.predict_by,
+        "likeness": asdict(facts.likeness),
     }
 
 
@@ -103,6 +106,7 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
         predict_by=content["predict_by"],
         name=content["name"],
         synthetic=content["synthetic"],
+        likeness=Likeness(**content["likeness"]),
     )
 
 

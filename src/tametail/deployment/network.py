@@ -5,6 +5,7 @@ Shape legend: N images, C classes, D features, K canvas side, S image side, P po
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
@@ -14,26 +15,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.core.arrays import FloatArray
+from tametail.deployment.study_unlikeness import StudyUnlikeness
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.label_calibration import LabelMap
 from tametail.evaluation.log_loss import LEAST
+from tametail.evaluation.unlikeness import FeatureGaussian
 from tametail.models.backbones import BackboneSpec
 from tametail.training.strategies import DecisionRule
 
 
 class Outputs(NamedTuple):
-    """What a network says of N images, each (N, C).
+    """What a network says of N images, each (N, C) unless said otherwise.
 
     Attributes:
         probabilities: calibrated, at the class frequencies of the training set, float64; of exclusive classes they sum to one.
         scores: of which the predicted class has the highest, by the decision rule of the method; they sum to one, float64. For
             several labels per image they are the probabilities.
         saturated: probabilities at the end of the range of the link, for any of the models.
+        unlikeness: (N,) to the training images, float32, of which 1 is the threshold; nan where it is not known.
     """
 
     probabilities: Tensor
     scores: Tensor
     saturated: Tensor
+    unlikeness: Tensor
 
 
 class Rule(nn.Module):
@@ -148,6 +153,28 @@ class Calibration(nn.Module):
         return p / p.sum(dim=1, keepdim=True)
 
 
+class Distance(nn.Module):
+    """A `FeatureGaussian` as a module: features (N, D) → scores (N,), see `tametail.evaluation.unlikeness.score`."""
+
+    mean: Tensor
+    scale: Tensor
+    components: Tensor
+    variances: Tensor
+    noise: Tensor
+
+    def __init__(self, gaussian: FeatureGaussian) -> None:
+        super().__init__()
+        for name in ("mean", "scale", "components", "variances", "noise"):
+            self.register_buffer(name, torch.from_numpy(getattr(gaussian, name)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        scaled = (features.float() - self.mean) / self.scale
+        inside = scaled @ self.components
+        outside = scaled.square().sum(dim=1) - inside.square().sum(dim=1)
+        distance = (inside.square() / self.variances).sum(dim=1) + outside / self.noise
+        return distance / self.mean.shape[0]
+
+
 class Network(nn.Module):
     """The mean of the calibrated probabilities and of the scores of trained models: decoded images (N, K, K, 3) uint8 → `Outputs`.
 
@@ -156,6 +183,7 @@ class Network(nn.Module):
         backbone: maps images (N, 3, S, S) to the inputs of the models: a shared frozen backbone, or the identity.
         models: the trained models, one per fold and seed.
         calibration: of the probabilities of each model.
+        unlikeness: of images to the training images; None if it is not known.
     """
 
     def __init__(
@@ -164,6 +192,7 @@ class Network(nn.Module):
         backbone: nn.Module,
         models: Sequence[TrainedModel],
         calibration: CalibrationMap | LabelMap,
+        unlikeness: StudyUnlikeness | None = None,
     ) -> None:
         super().__init__()
         self.several_labels = isinstance(calibration, LabelMap)
@@ -176,6 +205,12 @@ class Network(nn.Module):
         self._of_rule = tuple(by_key.values())
         self.rules = nn.ModuleList(Rule(models[at[0]].rule) for at in self._of_rule)
         self.calibration = Calibration(calibration)
+        gaussians = unlikeness.gaussians if unlikeness else ()
+        self.distances = nn.ModuleList(map(Distance, gaussians))
+        self._threshold = unlikeness.threshold if unlikeness else math.nan
+        self._shared = not isinstance(
+            backbone, nn.Identity
+        )  # by all models, whose own features these are otherwise
         self.eval()
 
     def forward(self, pixels: Tensor) -> Outputs:
@@ -197,7 +232,14 @@ class Network(nn.Module):
     def decide(self, inputs: Tensor) -> Outputs:
         """The outputs for inputs (N, ...) of the models."""
         # Rules keep their tensors on the CPU, and some compute in float64, which not every device has.
-        outputs = [model(inputs).float().cpu() for model in self.models]
+        outputs: list[Tensor] = []
+        distances = [distance(inputs) for distance in self.distances] if self._shared else []
+        for at, model in enumerate(self.models):
+            assert isinstance(model, nn.Sequential)
+            features = model[0](inputs)
+            outputs.append(model[1](features).float().cpu())
+            if not self._shared and at < len(self.distances):
+                distances.append(self.distances[at](features))
         probabilities: list[Tensor] = []
         scores: list[Tensor] = []
         at_limit: list[Tensor] = []
@@ -209,10 +251,13 @@ class Network(nn.Module):
             score = p if self.several_labels else scores_of(decision.double(), rule.rule)
             for parts, values in ((probabilities, p), (scores, score), (at_limit, saturated)):
                 parts.append(values.reshape(len(of_rule), -1, values.shape[1]))
+        p = torch.cat(probabilities).mean(dim=0)
+        unknown = torch.full_like(p[:, 0], math.nan, dtype=torch.float32)
         return Outputs(
-            torch.cat(probabilities).mean(dim=0),
+            p,
             torch.cat(scores).mean(dim=0),
             torch.cat(at_limit).any(dim=0),
+            torch.stack(distances).mean(dim=0).cpu() / self._threshold if distances else unknown,
         )
 
 

@@ -122,9 +122,10 @@ def predictions_html(
     shown, kinds = records[:MOST_ROWS], [_kinds(row) for row in records]
     counts = Counter(kind for each in kinds for kind in each)
     columns = set(table.columns)
+    knows_unlikeness = "unlike_training" in columns and bool(table["unlike_training"].notna().any())
     offered = ["errors"]
     offered += ["uncertain"] if "set_size" in columns else []
-    offered += ["unlike"] if "unlike_training" in columns else []
+    offered += ["unlike"] if knows_unlikeness else []
     offered += ["quality"] if "quality" in columns else []
     counts_shown = Counter(kind for each in kinds[:MOST_ROWS] for kind in each)
     filters = [("all", f"All {len(shown):,}")]
@@ -147,7 +148,7 @@ def predictions_html(
         classes=[printable(name) for name in facts.class_names],
         filters=filters,
         has_sets="set_size" in columns,
-        has_unlikeness="unlikeness" in columns,
+        has_unlikeness=knows_unlikeness,
         rows=[
             _row(row, facts, name[len(folder) :], thumbnails.get(str(row["image"])), each)
             for row, name, each in zip(shown, names, kinds, strict=False)
@@ -215,7 +216,14 @@ def _row(
 
 
 def _flags(row: Mapping[str, Any], size: float) -> list[str]:
-    found = [FILTERS["unlike"][1]] if "unlike" in _kinds(row) else []
+    found = []
+    if "unlike" in _kinds(row):
+        own = (
+            f"{row['unlike_images']} of {counted(int(row['images']), 'image')} "
+            if "unlike_images" in row
+            else ""
+        )
+        found.append(own + FILTERS["unlike"][1])
     found += [printable(each) for each in _text(row.get("quality")).split(LABEL_SEPARATOR) if each]
     if size == 0:
         found.append("no class is probable enough for the set")

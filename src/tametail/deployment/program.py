@@ -1,7 +1,8 @@
 """A network in a file that runs without the code that made it: ONNX, or a program of torch (``torch.export``).
 
 The graph takes decoded images and says everything: inputs ``pixels`` (N, K, K, 3) uint8 and, for exclusive classes, ``prevalence``
-(C,) float32, all 0 for the class frequencies of the training set; outputs as in `OUTPUTS` and `LABEL_OUTPUTS`, each (N, C).
+(C,) float32, all 0 for the class frequencies of the training set; outputs as in `OUTPUTS` and `LABEL_OUTPUTS`, each (N, C) but
+for ``unlikeness`` (N,), which is nan where it is not known.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 Format = Literal["onnx", "torch"]
 FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
-OUTPUTS = ("probabilities", "scores", "saturated", "prediction_set")
-LABEL_OUTPUTS = ("probabilities", "scores", "saturated", "labels")
+OUTPUTS = ("probabilities", "scores", "saturated", "prediction_set", "unlikeness")
+LABEL_OUTPUTS = ("probabilities", "scores", "saturated", "labels", "unlikeness")
 _OPSET = 18
 _ROUNDING = 1e-9  # as in `tametail.evaluation.conformal.sets_of`
 
@@ -60,9 +61,9 @@ class Graph(nn.Module):
         self.register_buffer("limits", torch.from_numpy(np.asarray(limits, dtype=np.float64)))
 
     def forward(self, pixels: Tensor, prevalence: Tensor | None = None) -> tuple[Tensor, ...]:
-        p, scores, saturated = self.network(pixels)
+        p, scores, saturated, unlikeness = self.network(pixels)
         if prevalence is None:  # several labels
-            return p.float(), scores.float(), saturated, p >= self.limits
+            return p.float(), scores.float(), saturated, p >= self.limits, unlikeness
         target = prevalence.double()
         given = target.sum() > 0
         target = torch.where(given, target / torch.where(given, target.sum(), 1.0), self.trained)
@@ -73,6 +74,7 @@ class Graph(nn.Module):
             torch.where(given, there, scores).float(),
             saturated,
             inside,
+            unlikeness,
         )
 
 
@@ -163,8 +165,9 @@ def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Sai
     more = {} if facts.several_labels else {"prevalence": np.zeros(len(facts.class_names), np.float32)}
 
     def run(pixels: NDArray[np.uint8]) -> Said:
-        p, scores, saturated = session.run(list(OUTPUTS[:3]), {"pixels": pixels, **more})
-        return Said(p.astype(np.float64), scores.astype(np.float64), saturated)
+        names = [*OUTPUTS[:3], OUTPUTS[4]]
+        p, scores, saturated, unlikeness = session.run(names, {"pixels": pixels, **more})
+        return Said(p.astype(np.float64), scores.astype(np.float64), saturated, unlikeness)
 
     return run
 
@@ -184,8 +187,8 @@ def run_program(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], 
 
     @torch.inference_mode()
     def run(pixels: NDArray[np.uint8]) -> Said:
-        p, scores, saturated, _ = module(torch.from_numpy(pixels), *more)
-        return Said(p.double().numpy(), scores.double().numpy(), saturated.numpy())
+        p, scores, saturated, _, unlikeness = module(torch.from_numpy(pixels), *more)
+        return Said(p.double().numpy(), scores.double().numpy(), saturated.numpy(), unlikeness.numpy())
 
     return run
 

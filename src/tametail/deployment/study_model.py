@@ -17,6 +17,7 @@ from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.deployment.classifier import ModelFacts, Said
 from tametail.deployment.network import Network, TrainedModel
+from tametail.deployment.study_unlikeness import study_unlikeness
 from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
 from tametail.models.backbones import channels_last
 from tametail.models.heads import Standardise
@@ -82,7 +83,8 @@ def study_model(
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     models, totals = [], []
-    for run in [Run(runs[0].method, 0, ALL_FOLDS)] if refitted else runs:
+    used = [Run(runs[0].method, 0, ALL_FOLDS)] if refitted else runs
+    for run in used:
         counts, images = load_class_counts(run.directory(directory), class_names)
         model = load_trained_model(run, directory, new_model)
         model = model if heads_only else channels_last(model)
@@ -98,6 +100,7 @@ def study_model(
         raise UsageError(
             f"expected --predict-by image, as the images of {directory} have one class each, got {predict_by}"
         )
+    unlikeness = study_unlikeness(directory, described, used, frozen=heads_only)
     facts = ModelFacts(
         method=chosen,
         class_names=class_names,
@@ -116,8 +119,9 @@ def study_model(
         predict_by=predict_by,
         name=described["name"],
         synthetic=described.get("synthetic", False),
+        likeness=unlikeness.likeness,
     )
-    return StudyModel(facts, Network(spec, backbone, models, calibration), recipe)
+    return StudyModel(facts, Network(spec, backbone, models, calibration, unlikeness), recipe)
 
 
 def run_torch(network: nn.Module, device: torch.device) -> Callable[[NDArray[np.uint8]], Said]:
@@ -127,7 +131,7 @@ def run_torch(network: nn.Module, device: torch.device) -> Callable[[NDArray[np.
     @torch.inference_mode()
     def run(pixels: NDArray[np.uint8]) -> Said:
         outputs = network(torch.from_numpy(pixels).to(device))
-        return Said(*(each.cpu().numpy() for each in outputs[:3]))
+        return Said(*(each.cpu().numpy() for each in outputs))
 
     return run
 

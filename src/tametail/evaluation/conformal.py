@@ -43,13 +43,13 @@ _ROUNDING = 1e-9  # of sums of weights
 
 @dataclass(frozen=True)
 class ScoreDistribution:
-    """The scores of the images of one class, each group with the same total weight.
+    """The scores of images, such as those of one class, each group with the same total weight.
 
     Attributes:
-        scores: (M,) rising, in 0..1.
+        scores: (M,) rising; of prediction sets in 0..1.
         share: (M,) rising, the weight of the scores up to each one; the last is 1.
-        groups: with an image of the class.
-        images: of the class.
+        groups: of the images.
+        images: their number.
     """
 
     scores: FloatArray
@@ -128,6 +128,12 @@ def score_distributions(tables: Sequence[Predictions]) -> tuple[ScoreDistributio
     scores = np.stack([_true_scores(table) for table in tables])
     used = np.ones(scores.shape, dtype=np.bool_)
     return _distributions(scores, used, first.target, group_codes(first), len(first.class_names))
+
+
+def score_distribution(scores: FloatArray, group: IntArray) -> ScoreDistribution:
+    """Of scores (N,) of images of the groups (N,)."""
+    order = np.argsort(scores, kind="stable")
+    return _distribution(scores[order], order, group)
 
 
 def class_thresholds(distributions: Sequence[ScoreDistribution], coverage: float) -> FloatArray:

@@ -25,6 +25,13 @@ class _Scores(Strict):
     share: Annotated[list[float], Field(max_length=100_000)]
 
 
+class _Likeness(Strict):
+    images: Count
+    groups: Count
+    grey: Annotated[float, Field(ge=0, le=1)] | None
+    reason: Text
+
+
 class _Model(Strict):
     model_schema: Annotated[int, Field(alias="schema", ge=1)]
     tametail: Text
@@ -47,6 +54,7 @@ class _Model(Strict):
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
     slices: Annotated[str, Field(pattern=r"^(middle|all|every:[1-9]\d{0,3})$")] | None = None
     predict_by: Literal["image", "group", "group-max"]
+    likeness: _Likeness
     files: Annotated[dict[Name, Text], Field(max_length=20)]
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from pydantic import Field
 from tametail.core import removal
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.json_file import read_json
-from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, is_run_file
+from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, UNLIKENESS, is_finished, is_run_file
 from tametail.predictions.parquet import read_metadata
 from tametail.storage.identity import FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
@@ -43,7 +43,7 @@ STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset({*INPUT_FILES, UNITS_FILE, LOCK}),
+    frozenset({*INPUT_FILES, UNITS_FILE, UNLIKENESS, LOCK}),
 )
 
 

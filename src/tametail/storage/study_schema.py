@@ -75,6 +75,7 @@ class _Described(Strict):
     name: Text
     synthetic: bool
     multi_label: bool = False
+    grey: Share | None = None
     table: _Table
     splits: _Splits
     class_names: Annotated[list[Name], Field(min_length=2, max_length=100_000)]

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
+from tametail.audit.image_stats import is_grey
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 TABLE_FILE = "table.parquet"
 BACKBONE_FILE = "backbone.safetensors"
+_COLOURS_OF = 100  # images by which the set is known to be in colour or grey
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ class StudyInputs:
         """Fingerprint of the readable images' bytes, in table order."""
         return hashlib.sha256("\n".join(self.content_digests).encode()).hexdigest()
 
+    @property
+    def grey(self) -> float:
+        """Share of images without colour, among at most 100 that are evenly spaced."""
+        rows = np.unique(np.linspace(0, len(self.table) - 1, _COLOURS_OF).round().astype(np.int64))
+        return round(sum(is_grey(self.decoded.pixels[row]) for row in rows.tolist()) / len(rows), 4)
+
     def describe(self, methods: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
         return {
@@ -95,6 +104,7 @@ class StudyInputs:
             "findings": [finding.summary() for finding in self.findings],
             "class_names": list(self.table.class_names),
             "multi_label": self.table.multi_label,
+            "grey": self.grey,
             "reading": (self.table.reading or GIVEN).as_dict(),
             "splits": {
                 "folds": self.splits.folds,

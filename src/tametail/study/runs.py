@@ -14,12 +14,13 @@ from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.interruption import Interrupted
 from tametail.core.removal import remove
-from tametail.core.run_files import failure, is_ended, is_finished, is_run_file
+from tametail.core.run_files import UNLIKENESS, failure, is_ended, is_finished, is_run_file
 from tametail.core.trust import Trust, code_name
 from tametail.engines.choose import HERE, PLAN, EngineChoice
 from tametail.engines.engine import Engine, run_units
 from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
+from tametail.storage.identity import digest_of_identity
 from tametail.study.inputs import StudyInputs
 from tametail.study.progress import ProgressReader
 from tametail.study.shared_work import blocks_in
@@ -32,9 +33,12 @@ from tametail.training.hardware import Hardware, broadcast
 from tametail.training.heads.execute_heads import to_minimum
 from tametail.training.history import EpochRecord
 from tametail.training.run import Run, RunContext, all_runs, finished_runs, places, run_directory
+from tametail.training.unlikeness_file import save_study_unlikeness
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from tametail.training.training_data import TrainingData
 
 
 def run_all(
@@ -77,6 +81,7 @@ def run_all(
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
             if choice.here:  # features before: a signal ends them at once
                 training_data = inputs.training_data(accelerator, console, described["threads"])
+                _save_unlikeness(directory, described, inputs, training_data, accelerator)
                 context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware, trust)
             with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
                 if choice.here:
@@ -91,6 +96,11 @@ def run_all(
                     gpu = accelerator.device.type == "cuda"
                     work = describe_work(directory, settings, described["threads"], gpu=gpu)
                     failed = _train_by(choice.make(work), units, left, directory, stop, console)
+        elif (
+            inputs.recipe.trains == "head" and not (directory / UNLIKENESS).exists()
+        ):  # of an earlier version
+            training_data = inputs.training_data(accelerator, console, described["threads"])
+            _save_unlikeness(directory, described, inputs, training_data, accelerator)
     except (Interrupted, TametailError) as error:
         with suppress(TametailError):  # the first error is the one to show
             _report(directory, runs, accelerator)
@@ -119,6 +129,18 @@ def runs_to_train(directory: Path, described: Mapping[str, Any], trust: Trust) -
         if trust.allows(text) or not all(finished_runs(directory, described, text))
     ]
     return all_runs(directory, described, trust, wanted)
+
+
+def _save_unlikeness(
+    directory: Path,
+    described: Mapping[str, Any],
+    inputs: StudyInputs,
+    data: TrainingData,
+    accelerator: Accelerator,
+) -> None:
+    """Save by what foreign images are recognised on frozen features; fine-tuned runs save it themselves."""
+    if inputs.recipe.trains == "head" and accelerator.is_main_process:
+        save_study_unlikeness(directory, digest_of_identity(described), data, inputs.spec.blocks)
 
 
 def _forget_failures(left: Sequence[Run], directory: Path) -> None:

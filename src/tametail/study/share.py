@@ -28,6 +28,7 @@ from tametail.core.run_files import (
     PREDICTIONS,
     TEST_PREDICTIONS,
     TIMING,
+    UNLIKENESS,
     WEIGHTS,
 )
 from tametail.core.text import counted, sample_of
@@ -71,10 +72,10 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
-    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}{LOCK}*", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, f"{LOCK}*", SHARED_FILE,
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}{LOCK}*", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNLIKENESS, UNITS_FILE, f"{LOCK}*", SHARED_FILE,
     "report.html", "results.csv", "results_long.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
-    *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
+    *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD, UNLIKENESS)),
 )  # fmt: skip
 
 # The fields that are kept: a type for each value, or the fields of an object; `_numbers` for numbers by any name.
@@ -112,7 +113,7 @@ _EVALUATION = {
     "other_splits": _OTHER_SPLITS,
 }
 _STUDY = {
-    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas", "threads"), _NUMBERS),
+    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas", "threads", "grey"), _NUMBERS),
     **dict.fromkeys(("synthetic", "multi_label"), bool),
     **dict.fromkeys(("tametail", "backbone", "features"), str),
     **{key: [str] for key in ("class_names", "class_order", "methods", "packages")},
@@ -129,7 +130,7 @@ _LEFT_OUT = """\
   names, groups in the order of their codes, alike in every file
 - the name of the data set, unless you gave one, and what its classes, groups and split were read from
 - digests of the images, of the table and of the weights. Fingerprints are those of the renumbered tables: they differ from those of the study
-- weights of the models and of the backbone, checkpoints, the plan of units, logs of trackers, and the times of files
+- weights of the models and of the backbone, means and directions of features, checkpoints, the plan of units, logs of trackers, and the times of files
 - runs of methods that are not compared themselves, from which others start
 - figures for print and scores of unfinished methods, which `tametail report` makes again
 - columns of the table by which no subgroups are reported, and the exact numbers of those by which they are

@@ -44,6 +44,7 @@ from tametail.training.hardware import Hardware, check_one_process, make_acceler
 from tametail.training.recipe import recorded_recipe
 from tametail.training.run import RunContext
 from tametail.training.trackers import check_trackers
+from tametail.training.unlikeness_file import save_study_unlikeness
 
 # Workers of other folders, by the file that marks them; by name, as this module is below theirs.
 _SHARED = {"search.json": "tametail.search.worker", "settings.json": "tametail.recommend.worker"}
@@ -255,6 +256,8 @@ def _restored(
             data = inputs.training_data(
                 accelerator, silent, described["threads"], stop=stop, shared=directory
             )
+        if training and inputs.recipe.trains == "head":
+            save_study_unlikeness(directory, digest_of_identity(described), data, inputs.spec.blocks)
         trust = Trust(settings.trust_code)
         _contexts[key] = RunContext(data, inputs.recipe, accelerator, directory, settings.hardware, trust)
     return _contexts[key]

@@ -17,7 +17,16 @@ from torch import nn
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_directory, write_atomically
 from tametail.core.errors import TametailError, explain_save_error
-from tametail.core.run_files import DESCRIPTION, HEAD, HISTORY, PREDICTIONS, TIMING, WEIGHTS, is_run_file
+from tametail.core.run_files import (
+    DESCRIPTION,
+    HEAD,
+    HISTORY,
+    PREDICTIONS,
+    TIMING,
+    UNLIKENESS,
+    WEIGHTS,
+    is_run_file,
+)
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
@@ -34,6 +43,7 @@ from tametail.training.run import (
     Run,
     RunContext,
     compute_outputs,
+    compute_outputs_and_features,
     held_out_rows,
     load_trained_model,
     make_predictions,
@@ -42,6 +52,7 @@ from tametail.training.run import (
 )
 from tametail.training.trainer import Callback, RunFailed, TrainingResult, train
 from tametail.training.training_data import TrainingData
+from tametail.training.unlikeness_file import save_run_unlikeness
 
 
 def execute(
@@ -64,11 +75,15 @@ def execute(
         with torch_threads(context.training_data.threads), explain_oom(context):
             held_out = held_out_rows(run, context.training_data)
             if run.method.after:
-                trained, (model, outputs) = None, _fit_head(run, context, rows, held_out, counts)
+                trained, features = None, None
+                model, outputs = _fit_head(run, context, rows, held_out, counts)
             else:
                 trained = _train(run, context, rows, counts, checkpointer, callback)
                 model = trained.model
-                outputs = compute_outputs(model, context, held_out)
+                if context.recipe.trains == "all" and len(held_out):
+                    outputs, features = compute_outputs_and_features(model, context, held_out)
+                else:
+                    outputs, features = compute_outputs(model, context, held_out), None
             decision_rule = run.method.decision_rule(counts, len(rows), context.recipe)
             predictions = make_predictions(run, context.training_data.table, held_out, outputs, decision_rule)
     except RunFailed as error:
@@ -77,7 +92,7 @@ def execute(
             checkpointer.remove()
         raise
     if context.writes:
-        write_run(run, context, predictions, model, trained, time.monotonic() - started)
+        write_run(run, context, predictions, model, trained, time.monotonic() - started, features=features)
         checkpointer.remove()
     context.accelerator.wait_for_everyone()
 
@@ -90,6 +105,7 @@ def write_run(
     trained: TrainingResult | None,
     seconds: float,
     more: Mapping[str, Any] | None = None,
+    features: NDArray[np.float32] | None = None,
 ) -> None:
     """Create a finished run's directory atomically.
 
@@ -98,6 +114,7 @@ def write_run(
         trained: the result of training, if any.
         seconds: duration.
         more: further entries of run.json.
+        features: of the held-out images by a fine-tuned network, (n, D).
 
     Raises:
         TametailError: it cannot be written.
@@ -115,13 +132,17 @@ def write_run(
             described |= {"micro_batch": trained.micro_batch}
         else:
             save_weights(model, folder / HEAD)
+        if features is not None:
+            save_run_unlikeness(
+                folder, features, context.training_data, held_out_rows(run, context.training_data)
+            )
         described |= {FILES: {name: file_digest(folder / name) for name in _kept(folder)}}
         write_run_file(folder / DESCRIPTION, described)
 
 
 def _kept(folder: Path) -> list[str]:
     """The files of a run whose content is fixed."""
-    return [name for name in (PREDICTIONS, WEIGHTS, HEAD, HISTORY) if (folder / name).is_file()]
+    return [name for name in (PREDICTIONS, WEIGHTS, HEAD, HISTORY, UNLIKENESS) if (folder / name).is_file()]
 
 
 def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:

@@ -36,6 +36,7 @@ from tametail.training.strategies import DecisionRule, Method, parse_method
 from tametail.training.strategies.method import method_slug
 from tametail.training.trainer import RunFailed
 from tametail.training.training_data import NewModel, TrainingData
+from tametail.training.unlikeness_file import evenly
 
 # In place of a fold: trained on all training images, with none held out. More than any fold.
 ALL_FOLDS = 10_000
@@ -276,6 +277,35 @@ def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> ND
         model, training_data.store, asked, context.accelerator, transform=training_data.eval_transform
     )
     return outputs[: len(rows)]
+
+
+def compute_outputs_and_features(
+    model: nn.Module, context: RunContext, rows: IntArray
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Outputs (len(rows), C) of a fine-tuned model, and the features (n, D) that its head takes of those that `evenly` takes."""
+    some, width = evenly(np.arange(len(rows))), context.training_data.feature_count
+    both = compute_outputs(_WithFeatures(model), context, rows[some])
+    outputs, features = np.ascontiguousarray(both[:, width:]), np.ascontiguousarray(both[:, :width])
+    if len(some) == len(rows):
+        return outputs, features
+    others = np.setdiff1d(np.arange(len(rows)), some)
+    every = np.empty((len(rows), outputs.shape[1]), dtype=np.float32)
+    every[some], every[others] = outputs, compute_outputs(model, context, rows[others])
+    return every, features
+
+
+class _WithFeatures(nn.Module):
+    """A representation and a head, whose outputs come after the features."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        representation, head = self.model.children()
+        features = representation(images)
+        return torch.cat([features.float(), head(features).float()], dim=1)
 
 
 def make_predictions(

@@ -56,6 +56,7 @@ class TrainingData:
         features: (N, D) of all images by a model's representation; cached on disk for images.
         extra_draws: random numbers per image that ``train_transform`` needs in addition to the usual ones.
         threads: number of CPU threads of a run; None for torch's default.
+        feature_count: D of the models' representation.
     """
 
     store: RowStore
@@ -67,6 +68,7 @@ class TrainingData:
     features: Callable[[nn.Module, Accelerator], RowStore]
     extra_draws: int = 0
     threads: int | None = None
+    feature_count: int = 0
 
     @property
     def array(self) -> NDArray[Any]:
@@ -108,6 +110,7 @@ def training_data_from_features(
         new_model,
         lambda model, _: _Transformed(features, model),
         threads=1,
+        feature_count=spec.features,
     )
 
 
@@ -135,6 +138,7 @@ def training_data_from_images(
         lambda model, accelerator: cached_features(decoded, spec, model, accelerator),
         extra_draws=augment.extra_draws,
         threads=threads,
+        feature_count=spec.features,
     )
 
 
