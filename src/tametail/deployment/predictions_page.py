@@ -23,7 +23,7 @@ from tametail.report.study.narrative import SYNTHETIC
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 2_000  # about 10 MB, which browsers sort at once; the CSV file has all rows
+MOST_ROWS = 2_000  # about 6 MB, which browsers sort at once; the CSV file has all rows
 _SIDE, _QUALITY = 96, 80
 _SHOWN_CLASSES = 3
 _LISTED_CLASSES = 12
