@@ -37,9 +37,12 @@ from tametail.deployment.model_folder import EXAMPLE
 from tametail.deployment.network import Network, TrainedModel
 from tametail.deployment.program import LABEL_OUTPUTS, OUTPUTS, exported, run_onnx, write_onnx
 from tametail.deployment.study_model import run_torch
+from tametail.deployment.study_unlikeness import StudyUnlikeness
+from tametail.deployment.unlikeness import Likeness
 from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import ScoreDistribution, class_thresholds, sets_of
 from tametail.evaluation.label_calibration import LabelMap
+from tametail.evaluation.unlikeness import fit_unlikeness
 from tametail.losses import list_losses
 from tametail.models.backbones import OFFLINE_BACKBONE, build_backbone, channels_last
 from tametail.models.heads import Standardise
@@ -66,6 +69,7 @@ class Row:
     labels: str
     probabilities: float
     scores: float
+    unlikeness: float
     decided: int
     sets: int
     images: int
@@ -101,7 +105,7 @@ def main() -> int:
     arguments.out.write_text(page(rows, files, arguments.study), encoding="utf-8")
     worst = max(max(row.probabilities, row.scores) for row in rows)
     print(f"largest difference {worst:.1e}; {arguments.out}")
-    return 0 if worst <= 1e-5 and all(agreement >= 0.995 for *_, agreement in files) else 1
+    return 0 if worst <= 1e-5 and all(each.same >= 0.995 for each in files) else 1
 
 
 def demo_pixels(table: tametail.ImageTable) -> dict[int, NDArray[np.uint8]]:
@@ -144,10 +148,13 @@ def measured(method: Method, trains: str, several: bool, pixels: dict[int, NDArr
     calibration, distributions, thresholds = answers(several)
     facts = ModelFacts(
         method.text, tuple("abcdefg"), tuple(map(float, COUNTS)), spec, len(models), False, models[0].rule.link,
-        models[0].rule.ceiling, calibration, distributions, thresholds,
+        models[0].rule.ceiling, calibration, distributions, thresholds, likeness=Likeness(len(images), len(images)),
     )  # fmt: skip
     shared = frozen(backbone, spec) if trains == "head" else nn.Identity()
-    network = Network(spec, shared, models, calibration)
+    fitted = fit_unlikeness(features.numpy(), spec.blocks, np.arange(len(features)).astype(str))
+    gaussians = (fitted.gaussian,) * (1 if trains == "head" else len(models))
+    unlikeness = StudyUnlikeness(facts.likeness, gaussians, fitted.held_out.threshold(0.95))
+    network = Network(spec, shared, models, calibration, unlikeness)
     in_torch = run_torch(copy.deepcopy(network), torch.device("cpu"))
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -176,6 +183,7 @@ def measured(method: Method, trains: str, several: bool, pixels: dict[int, NDArr
         method.text, trains, "several" if several else "one",
         float(np.abs(expected.probabilities - found.probabilities).max()),
         float(np.abs(expected.scores - found.scores).max()),
+        float(np.abs(expected.unlikeness - found.unlikeness).max()),
         decided, same_sets, len(images), size, seconds, speed, ratio,
     )  # fmt: skip
 
@@ -216,17 +224,30 @@ def speeds(
     return len(images) / float(np.median(rounds[:, 0])), float(np.median(rounds[:, 0] / rounds[:, 1]))
 
 
-def from_files(study: Path) -> tuple[str, str, int, float, float, float]:
-    """The best method of a study: its example beside ``tametail predict``, from the files of training images.
+@dataclass(frozen=True)
+class Files:
+    """The example of an exported model beside ``tametail predict``, from the same image files.
 
-    Returns:
-        The name of the data, the method, the number of images, the largest and the mean difference of a probability, and the
-        share of images of which both predict the same class.
+    Attributes:
+        same: share of images of which both predict the same class.
+        most, mean: difference of a probability.
+        unlike: share of images that ``tametail predict`` flags as unlike the training images, and that the example flags.
     """
+
+    data: str
+    method: str
+    n: int
+    same: float
+    most: float
+    mean: float
+    unlike: tuple[float, float]
+
+
+def from_files(study: Path) -> Files:
+    """Measure the best method of a study on its training images."""
     with tempfile.TemporaryDirectory() as folder:
         model = tametail.export(study, Path(folder, "model"))
-        described = tametail.Study(study).settings
-        splits = study_splits(study, described)
+        splits = study_splits(study, described := tametail.Study(study).settings)
         source = remembered_root(study)
         assert source is not None
         training = np.flatnonzero(splits.part == "train")
@@ -234,16 +255,22 @@ def from_files(study: Path) -> tuple[str, str, int, float, float, float]:
         files = [source / splits.image[at] for at in np.sort(chosen)]
         expected = model.predict_table(files)
         example = loaded(Path(folder, "model", EXAMPLE))
-        p, predicted = [], []
+        p, predicted, unlike = [], [], []
         for file in files:
-            inputs = {"pixels": example.square(str(file))[None]}
-            inputs["prevalence"] = np.zeros(len(example.classes), np.float32)
-            probabilities, scores, *_ = example.session.run(None, inputs)
+            inputs = {
+                "pixels": example.square(str(file))[None],
+                "prevalence": np.zeros(len(example.classes), np.float32),
+            }
+            probabilities, scores, *_, unlikeness = example.session.run(None, inputs)
             p.append(probabilities[0])
             predicted.append(example.classes[int(scores[0].argmax())])
+            unlike.append(unlikeness[0] > 1)
     apart = np.abs(np.array(p) - expected[[f"p_{name}" for name in model.classes_]].to_numpy())
     same = float((np.array(predicted) == expected["predicted"].to_numpy()).mean())
-    return described["name"], model.method, len(files), float(apart.max()), float(apart.mean()), same
+    flagged = float(expected["unlike_training"].astype(float).mean()), float(np.mean(unlike))
+    return Files(
+        described["name"], model.method, len(files), same, float(apart.max()), float(apart.mean()), flagged
+    )
 
 
 def loaded(path: Path) -> ModuleType:
@@ -263,9 +290,9 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-def page(rows: list[Row], files: list[tuple[str, str, int, float, float, float]], studies: list[Path]) -> str:
+def page(rows: list[Row], files: list[Files], studies: list[Path]) -> str:
     """The page as Markdown."""
-    header = ["Loss", "Trained", "Labels per image", "Largest difference of a probability", "of a score", "Same decision", "Same set", "File, MB", "Export, s", "torch, images/s", "onnxruntime, times as fast"]  # fmt: skip
+    header = ["Loss", "Trained", "Labels per image", "Largest difference of a probability", "of a score", "of the unlikeness", "Same decision", "Same set", "File, MB", "Export, s", "torch, images/s", "onnxruntime, times as fast"]  # fmt: skip
     lines = [
         [
             f"`{row.loss}`",
@@ -273,6 +300,7 @@ def page(rows: list[Row], files: list[tuple[str, str, int, float, float, float]]
             row.labels,
             f"{row.probabilities:.1e}",
             f"{row.scores:.1e}",
+            f"{row.unlikeness:.1e}",
             f"{row.decided} of {row.images}",
             f"{row.sets} of {row.images}",
             f"{row.megabytes:.1f}",
@@ -301,7 +329,7 @@ def page(rows: list[Row], files: list[tuple[str, str, int, float, float, float]]
         )
         + ".",
         "",
-        markdown_lines(header, ["---"] * 3 + [NUMBER] * 8, lines),
+        markdown_lines(header, ["---"] * 3 + [NUMBER] * 9, lines),
         "",
     ]
     if files:
@@ -319,11 +347,21 @@ def page(rows: list[Row], files: list[tuple[str, str, int, float, float, float]]
                     "Same class",
                     "Largest difference of a probability",
                     "Mean difference",
+                    "Unlike the training images, from tametail predict",
+                    "from the example",
                 ],
-                ["---", "---", NUMBER, NUMBER, NUMBER, NUMBER],
+                ["---", "---", *[NUMBER] * 6],
                 [
-                    [name, f"`{method}`", f"{n:,}", f"{100 * same:.2f} %", f"{most:.3f}", f"{mean:.5f}"]
-                    for name, method, n, most, mean, same in files
+                    [
+                        each.data,
+                        f"`{each.method}`",
+                        f"{each.n:,}",
+                        f"{100 * each.same:.2f} %",
+                        f"{each.most:.3f}",
+                        f"{each.mean:.5f}",
+                        *(f"{100 * share:.1f} %" for share in each.unlike),
+                    ]
+                    for each in files
                 ],
             ),
             "",

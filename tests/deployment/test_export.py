@@ -117,7 +117,7 @@ def test_the_graph_says_everything_by_itself(model: Path, images: list[Path]) ->
 
 def test_the_example_needs_three_packages_and_gives_the_same(model: Path, images: list[Path]) -> None:
     text = (model / EXAMPLE).read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 35
+    assert len(text.splitlines()) <= 45
     imported = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
     assert imported <= {"json", "sys", "numpy", "onnxruntime", "PIL"}
     done = subprocess.run(

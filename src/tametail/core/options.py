@@ -790,7 +790,7 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
     operating=(
         None,
         "Required sensitivity for a class, such as melanoma=0.95: it is predicted from that probability on which this share of "
-        "its images reached out of fold.",
+        "its images reached in cross-validation.",
     ),
 )
 class PredictOptions(

@@ -276,7 +276,7 @@ class Classifier:
             sets: ``class`` for sets with this coverage in each class, at any prevalence; ``prevalence`` for this coverage over all
                 images, at the given prevalence or that of the training set.
             operating: the required sensitivity of classes by name, above 0 and below 1, such as {"mel": 0.95}. Such a class is
-                predicted where its probability reaches the threshold that this share of its images reached out of fold, else the
+                predicted where its probability reaches the threshold that this share of its images reached in cross-validation, else the
                 decision is among the other classes.
             on_image: called with the name and the decoded pixels (K, K, 3) of each image that can be read, in order, such as for
                 a small copy of it.
@@ -545,7 +545,7 @@ class Classifier:
             thresholds[at] = max(1 - threshold, np.finfo(np.float64).tiny)
             console.say(
                 f"Operating point: {name} is predicted from a probability of {thresholds[at]:.3g} on, which {100 * sensitivity:g} % of "
-                f"its images reach (out of fold, {counted(scores.images, 'image')} of {counted(scores.groups, 'group')})"
+                f"its images reach (in cross-validation, {counted(scores.images, 'image')} of {counted(scores.groups, 'group')})"
             )
         return thresholds
 
