@@ -36,6 +36,7 @@ RETURNS_OBJECT = {
         "operating",
         "image_paths",
         "group_from",
+        "html",
     },
     "inspect": {"out", "labels"},
     "subsample": {"out"},

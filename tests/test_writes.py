@@ -182,7 +182,7 @@ def test_what_commands_open_for_writing_are_temporary_files(
     shutil.copytree(study_folder, study)
     table = next(study.glob("runs/ce/*/predictions.parquet"))
     commands = [
-        ["predict", study, image_folder, "-o", out / "p.csv"],
+        ["predict", study, image_folder, "-o", out / "p.csv", "--html", out / "p.html"],
         ["report", study, "--images", "--figures", "svg", "--partial"],
         ["evaluate", table, "-o", out / "evaluation"],
         ["test-set", study],

@@ -176,7 +176,54 @@ def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking", "recommended")
+@pytest.fixture(scope="session")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail predict, of images and classes whose names would do harm."""
+    from PIL import Image
+
+    from fixtures.colour_classifier import colour_classifier
+    from tametail.core.console import Console
+    from tametail.deployment.predictions_page import Thumbnails, predictions_html
+
+    folder = tmp_path_factory.mktemp("predicted")
+    (folder / "images").mkdir()
+    colours = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (99, 99, 90), (90, 99, 99))
+    for name, colour in zip((*HOSTILE, "a" * 120), colours, strict=True):
+        Image.new("RGB", (90, 60), colour).save(folder / "images" / f"{name.replace('/', '_')}.png")
+    (folder / "images" / "broken.png").touch()
+    model, thumbnails, console = (
+        colour_classifier(HOSTILE[:3], synthetic=True),
+        Thumbnails(),
+        Console(quiet=True),
+    )
+    with console.recorded() as said:
+        table = model.predict_table(
+            folder / "images", console, on_image=thumbnails, operating={HOSTILE[2]: 0.97}
+        )
+    unlike = table["image"].str.contains("白血球")
+    table = table.assign(
+        unlikeness=unlike * 1.5 + 0.25,
+        unlike_training=unlike.astype("Int64"),
+        quality=unlike.map({True: "tiny", False: ""}),
+    )
+    path = folder / "predictions.html"
+    path.write_text(
+        predictions_html(table, model.facts, "the operating points", thumbnails=thumbnails, said=said),
+        encoding="utf-8",
+    )
+    return path
+
+
+PAGES = (
+    "report",
+    "hostile_report",
+    "label_report",
+    "inspected",
+    "evaluated",
+    "ranking",
+    "recommended",
+    "predicted",
+)
 
 
 @pytest.fixture(params=PAGES)

@@ -33,9 +33,11 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     out, study = tmp_path / "deep" / "p.csv", shutil.copytree(study_folder, tmp_path / "study")
     broken = tmp_path / "broken.jpg"
-    code, output, errors = run("predict", study, image_folder / "images", broken, "-o", out)
+    page = tmp_path / "pages" / "p.html"
+    code, output, errors = run("predict", study, image_folder / "images", broken, "-o", out, "--html", page)
     assert code == 3
-    assert output.strip() == str(out)
+    assert output.split() == [str(out), str(page)]
+    assert page.read_text(encoding="utf-8").count("<img ") == 70
     assert "1 of 71 images could not be read" in errors
     with out.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))

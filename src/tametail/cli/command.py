@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from tametail.core.console import Console, printable, set_current_console
-from tametail.core.errors import TametailError
+from tametail.core.errors import TametailError, UsageError
 from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared
 from tametail.core.options import Arguments, VerbosityOptions
@@ -65,6 +66,12 @@ def command(
         return call
 
     return decorate
+
+
+def check_page_name(path: str, flag: str) -> None:
+    """Refuse a name for a page that is not one of HTML."""
+    if Path(path).suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"expected a page that ends in .html, got {path}; give another file with {flag}")
 
 
 def print_page(parts: Iterable[Any]) -> None:

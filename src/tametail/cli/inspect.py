@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tametail.cli.command import command, print_page
+from tametail.cli.command import check_page_name, command, print_page
 from tametail.core.atomic import write_output
 from tametail.core.console import Console, printable
 from tametail.core.errors import DataError, TametailError, UsageError
@@ -50,8 +50,8 @@ def inspect(
     With --labels: rank suspected label errors of a finished study.
     """
     as_json = options.pop("json")
-    if out is not None and Path(out).suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"expected a page that ends in .html, got {out}; give another file with -o")
+    if out is not None:
+        check_page_name(out, "-o")
     if (data is None) == (labels is None):
         raise UsageError(
             f"expected either data or --labels STUDY, got {'neither' if data is None else 'both'}; give one of them"

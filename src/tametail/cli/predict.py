@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from tametail.cli.command import command
+from tametail.cli.command import check_page_name, command
 from tametail.core.atomic import write_output
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @command(
     PredictOptions,
     arguments=("study", "image_paths"),
-    example="tametail predict runs/skin new_images/ -o predictions.csv",
+    example="tametail predict runs/skin new_images/ -o predictions.csv --html predictions.html",
 )
 def predict(
     console: Console,
@@ -31,6 +31,7 @@ def predict(
     study: str,
     image_paths: list[str],
     out: str,
+    html: str | None,
     prevalence: str | None,
     adapt_prevalence: bool,
     group_from: str | None,
@@ -45,24 +46,45 @@ def predict(
     """
     from tametail.deployment.given_images import find_images
     from tametail.deployment.load import load
+    from tametail.deployment.predictions_page import Thumbnails, predictions_html
     from tametail.deployment.prevalence import read_prevalence
 
+    if html is not None:
+        check_page_name(html, "--html")
+        if Path(html).resolve() == Path(out).resolve():
+            raise UsageError(
+                f"expected two files, one for the table and one for the page, got {out} for both; give another file with --html"
+            )
     classifier = load(study, **options)
     facts = classifier.facts
     found = find_images(image_paths, volumes=facts.slices is not None)
     shares = None if prevalence is None else read_prevalence(prevalence, facts.class_names)
-    groups = _groups(found.images, group_from, facts.predict_by, console)
-    table = classifier.predict_table(
-        found.images,
-        console,
-        prevalence=shares,
-        adapt_prevalence=adapt_prevalence,
-        groups=groups,
-        coverage=coverage,
-        sets=sets,
-        operating=dict(read_operating(operating or ())),
-    )
-    write_output(Path(out), table.to_csv(index=False, float_format="%.9g"))
+    thumbnails = None
+    with console.recorded() as said:
+        groups = _groups(found.images, group_from, facts.predict_by, console)
+        if html is not None:
+            thumbnails = Thumbnails(
+                None if groups is None else dict(zip(map(str, found.images), groups, strict=True))
+            )
+        table = classifier.predict_table(
+            found.images,
+            console,
+            prevalence=shares,
+            adapt_prevalence=adapt_prevalence,
+            groups=groups,
+            coverage=coverage,
+            sets=sets,
+            operating=dict(read_operating(operating or ())),
+            on_image=thumbnails,
+        )
+    content = table.to_csv(index=False, float_format="%.9g")
+    # Bytes of a file name that are no UTF-8 are written as \udcff.
+    write_output(Path(out), content.encode("utf-8", "backslashreplace"))
+    at = "estimated" if adapt_prevalence else None if shares is None else "given"
+    rule = _rule(facts.several_labels, at, bool(operating))
+    if html is not None:
+        page = predictions_html(table, facts, rule, thumbnails=thumbnails or {}, said=said, prevalence=shares)
+        write_output(Path(html), page)
     row = "image" if groups is None else "group"
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
@@ -79,9 +101,10 @@ def predict(
         f"calibration: {facts.calibration.summary}):"
     )
     if not facts.several_labels:
-        at = "estimated" if adapt_prevalence else None if shares is None else "given"
-        _explain_decisions(table, at, bool(operating), console)
+        _explain_decisions(table, rule, bool(operating), console)
     typer.echo(out)
+    if html is not None:
+        typer.echo(html)
     if failed:
         raise typer.Exit(DataError.exit_code)
 
@@ -104,19 +127,22 @@ def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: 
     return groups
 
 
-def _explain_decisions(
-    table: pd.DataFrame, prevalence: str | None, operating: bool, console: Console
-) -> None:
-    """Say by which rule classes are decided, and how often the decision is not the most probable class."""
-    read = table[table["error"] == ""]
-    other = int((read["predicted"] != read["most_probable"]).sum())
+def _rule(several_labels: bool, prevalence: str | None, operating: bool) -> str:
+    """By which rule classes are decided, in words."""
+    if several_labels:
+        return "each label whose probability reaches its threshold"
     rule = (
         "the method's decision rule"
         if prevalence is None
         else f"the most probable class at the {prevalence} prevalence"
     )
-    if operating:
-        rule = f"the operating points, else {rule}"
+    return f"the operating points, else {rule}" if operating else rule
+
+
+def _explain_decisions(table: pd.DataFrame, rule: str, operating: bool, console: Console) -> None:
+    """Say by which rule classes are decided, and how often the decision is not the most probable class."""
+    read = table[table["error"] == ""]
+    other = int((read["predicted"] != read["most_probable"]).sum())
     why = (
         "methods that adjust for the class frequencies favour rare classes, and calibration changes probabilities, never decisions"
         if not operating

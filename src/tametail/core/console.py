@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
 Advance = Callable[[int], None]
+
+
+class Message(NamedTuple):
+    """A line that a console was given, whether or not it was printed."""
+
+    text: str
+    warning: bool
 
 
 def printable(text: str) -> str:
@@ -36,6 +43,7 @@ class Console:
         self.quiet = quiet
         self.warnings = warnings
         self._rich: RichConsole | None = None
+        self._recorded: list[Message] | None = None
 
     @property
     def rich(self) -> RichConsole:
@@ -48,12 +56,28 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line."""
+        self._record(text, warning=False)
         self.rich.print(printable(text), markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print one warning."""
+        self._record(text, warning=True)
         rich = Console().rich if self.quiet and self.warnings else self.rich
         rich.print(f"Warning: {printable(text)}", style="yellow", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Message]]:
+        """Yield a list to which the lines and warnings of this block are added, for a page that repeats them."""
+        found: list[Message] = []
+        self._recorded = found
+        try:
+            yield found
+        finally:
+            self._recorded = None
+
+    def _record(self, text: str, *, warning: bool) -> None:
+        if self._recorded is not None:
+            self._recorded.append(Message(printable(text), warning))
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Advance]:

@@ -811,6 +811,15 @@ class PredictOptions(
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
         ),
     ]
+    html: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            "Also write a page with a small copy of each image, its probabilities and its flags, to sort and to filter.",
+            path=True,
+            metavar="FILE",
+        ),
+    ]
     adapt_prevalence: Annotated[
         bool,
         Option(

@@ -104,6 +104,8 @@ class ModelFacts:
             are read at this depth too, unless their values exceed it.
         slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         predict_by: what the thresholds are of, and what predictions are of: images, or groups of them.
+        name: of the data set.
+        synthetic: whether the training images were generated.
         likeness: by what the model says whether an image is like its training images.
     """
 
@@ -122,6 +124,8 @@ class ModelFacts:
     bit_depth: int | None = None
     slices: str | None = None
     predict_by: PredictBy = "image"
+    name: str = ""
+    synthetic: bool = False
     likeness: Likeness = UNKNOWN
 
     @property
@@ -235,6 +239,7 @@ class Classifier:
         coverage: float | None = None,
         sets: SetKind = "class",
         operating: Mapping[str, float] | None = None,
+        on_image: Callable[[str, NDArray[np.uint8]], None] | None = None,
     ) -> pd.DataFrame:
         """Predict images, one row each, or of a classifier that predicts by group, groups of images.
 
@@ -273,6 +278,8 @@ class Classifier:
             operating: the required sensitivity of classes by name, above 0 and below 1, such as {"mel": 0.95}. Such a class is
                 predicted where its probability reaches the threshold that this share of its images reached in cross-validation, else the
                 decision is among the other classes.
+            on_image: called with the name and the decoded pixels (K, K, 3) of each image that can be read, in order, such as for
+                a small copy of it.
 
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
@@ -319,7 +326,7 @@ class Classifier:
         asked = DEFAULT_COVERAGE if coverage is None else coverage
         self._check_sets(asked, sets)
         of_classes = None if facts.several_labels else self._operating_thresholds(operating or {}, console)
-        rows, outputs, seen = self._rows(given, names, console)
+        rows, outputs, seen = self._rows(given, names, console, on_image)
         if self.study is not None:
             recognise_held_out(self.study, "predict", seen, console)
         if adapt_prevalence:
@@ -370,6 +377,7 @@ class Classifier:
         images: Sequence[OneImage],
         names: Sequence[str],
         console: Console,
+        on_image: Callable[[str, NDArray[np.uint8]], None] | None,
     ) -> tuple[list[dict[str, object]], Said, list[ImageDigests]]:
         """A row for each image, and what the model says of those that can be read, and their digests."""
         facts = self.facts
@@ -398,9 +406,11 @@ class Classifier:
                     unlike = columns_of(said[-1].unlikeness, facts.likeness)
                     for row, more in zip(own, unlike, strict=True):
                         row |= more
-                for row, image, found in zip(rows[at:], images[at:], decoded, strict=False):
+                for name, row, image, found in zip(names[at:], rows[at:], images[at:], decoded, strict=False):
                     if not isinstance(found, DataError):
                         row[QUALITY] = quality_of(image, found, facts.likeness.grey)
+                        if on_image is not None:
+                            on_image(name, found)
                 if self.study is not None:
                     seen.append(ImageDigests.of(readable, _of_readable(content[at:], decoded)))
                 advance(len(decoded))
@@ -686,8 +696,10 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
         for column in columns
         if column.startswith(_HAS) or column in {_SET_SIZE, UNLIKE, UNLIKE_IMAGES}
     ]
-    table = pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(whole, "Int64"))
-    return table.assign(image=np.array([row["image"] for row in rows], dtype=object))
+    table = pd.DataFrame(rows, columns=list(columns[1:])).astype(dict.fromkeys(whole, "Int64"))
+    # As objects: file names that are no UTF-8 have no other form.
+    table.insert(0, columns[0], pd.Series([row[columns[0]] for row in rows], dtype=object))
+    return table
 
 
 def _content(images: Sequence[OneImage]) -> list[str]:

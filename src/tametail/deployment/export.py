@@ -39,7 +39,6 @@ from tametail.report import read_results
 from tametail.report.writers.model_card import model_card
 from tametail.storage.model_file import MODEL_JSON, MODEL_SCHEMA, model_json
 from tametail.storage.run_file import file_digest
-from tametail.storage.study_file import read_study_file
 from tametail.study.refit import refit as refit_method
 
 
@@ -92,7 +91,6 @@ def export(
     console.say(
         f"Exporting {facts.method} ({facts.trained_as}) as {kind}; this takes up to a few minutes ..."
     )
-    settings = read_study_file(directory)
     digest = state_digest(network)
     program = exported(network, facts, coverage)
     outputs = LABEL_OUTPUTS if facts.several_labels else OUTPUTS
@@ -105,7 +103,7 @@ def export(
         "coverage": None if facts.several_labels else coverage,
         "thresholds": described(facts)["thresholds"],
         "weights_digest": digest,
-        "synthetic": settings["synthetic"],
+        "synthetic": facts.synthetic,
     }
     with explain_save_error(out), atomic_directory(out, is_model_file, MODEL_JSON) as folder:
         path = folder / FILES[kind]
@@ -120,8 +118,6 @@ def export(
         content = {
             "schema": MODEL_SCHEMA,
             "tametail": __version__,
-            "name": settings["name"],
-            "synthetic": settings["synthetic"],
             "format": kind,
             "coverage": None if facts.several_labels else coverage,
             "weights_digest": digest,

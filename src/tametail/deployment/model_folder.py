@@ -38,6 +38,8 @@ def described(facts: ModelFacts) -> dict[str, Any]:
     """Facts about a model as JSON: what `facts_from` takes."""
     thresholds = facts.thresholds
     return {
+        "name": facts.name,
+        "synthetic": facts.synthetic,
         "method": facts.method,
         "class_names": list(facts.class_names),
         "class_counts": list(facts.class_counts),
@@ -102,6 +104,8 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
         bit_depth=content.get("bit_depth"),
         slices=content.get("slices"),
         predict_by=content["predict_by"],
+        name=content["name"],
+        synthetic=content["synthetic"],
         likeness=Likeness(**content["likeness"]),
     )
 

@@ -117,6 +117,8 @@ def study_model(
         bit_depth=described["table"].get("bit_depth"),
         slices=described["table"].get("slices"),
         predict_by=predict_by,
+        name=described["name"],
+        synthetic=described.get("synthetic", False),
         likeness=unlikeness.likeness,
     )
     return StudyModel(facts, Network(spec, backbone, models, calibration, unlikeness), recipe)

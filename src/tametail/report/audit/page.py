@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from tametail.data import decode_image, reading_facts
 from tametail.report.figures.study_figures import count_drawing
 from tametail.report.figures.svg import inlined
 from tametail.report.formatting import count_of
+from tametail.report.jpeg import jpeg, jpeg_url
 from tametail.report.render import render
 
 _SIDE = 112  # pixels of a sample
+_QUALITY = 80
 _SAMPLES = 6  # per class; half of that for many classes
 _MANY_CLASSES = 24
 _LISTED = 200  # sets of a finding; --json has all
@@ -174,13 +175,8 @@ def _lines(finding: Finding) -> tuple[str, ...]:
 
 
 def _source(path: str, bit_depth: int | None) -> str | None:
-    import cv2
-
     try:
-        pixels = decode_image(path, _SIDE, bit_depth=bit_depth)
+        data = jpeg(decode_image(path, _SIDE, bit_depth=bit_depth), _QUALITY)
     except DataError:
         return None
-    done, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80]
-    )
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" if done else None
+    return jpeg_url(data) if data else None

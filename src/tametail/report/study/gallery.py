@@ -6,7 +6,6 @@ folder names may identify patients. Shape legend: N images, C classes.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -21,6 +20,7 @@ from tametail.core.parquet_file import read_frame
 from tametail.evaluation.label_calibration import apply_label_map, deployed_thresholds
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
+from tametail.report.jpeg import jpeg_url
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.report.study.thumbnails import thumbnails
@@ -128,11 +128,7 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     copies = thumbnails(directory, names, root, results.settings["table"].get("bit_depth"))
     if not copies:
         return IMAGES_MISSING
-    sources = {
-        row: f"data:image/jpeg;base64,{base64.b64encode(copies[number]).decode('ascii')}"
-        for row, number in numbers.items()
-        if number in copies
-    }
+    sources = {row: jpeg_url(copies[number]) for row, number in numbers.items() if number in copies}
 
     def pictures(shown: Sequence[Decision]) -> tuple[GalleryImage, ...]:
         return tuple(

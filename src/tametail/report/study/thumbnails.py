@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
 from tametail.core.removal import remove
 from tametail.data import decode_image
+from tametail.report.jpeg import jpeg
 
 THUMBNAILS = "thumbnails"
 SIDE = 320  # pixels: twice the size on the page, for enlargement
@@ -62,22 +61,12 @@ def remove_thumbnails(directory: Path) -> None:
 
 def small_copy(path: Path, bit_depth: int | None = None) -> bytes | None:
     """The centre square of an image as a JPEG of at most ``_MOST_BYTES`` or so; None where it cannot be read."""
-    import cv2
-
     try:
         pixels = decode_image(path, SIDE, bit_depth=bit_depth)
     except DataError:
         return None
-    for side in (SIDE, SIDE // 2):
-        scaled = pixels if side == SIDE else cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-        done, data = cv2.imencode(
-            ".jpg", np.ascontiguousarray(scaled[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-        )
-        if not done:
-            return None
-        if data.nbytes <= _MOST_BYTES:
-            break
-    return bytes(data.tobytes())
+    data = jpeg(pixels, _QUALITY)
+    return jpeg(pixels, _QUALITY, SIDE // 2) if data and len(data) > _MOST_BYTES else data
 
 
 def _name(number: int) -> str:

@@ -76,11 +76,37 @@ const addSorting = () => {
   }
 };
 
+/* Predictions: rows by the probability of one class, which each row then begins with. */
+const sortByClass = (table, name, index) => {
+  const bars = [...table.querySelectorAll("td.bars")];
+  const values = new Map(bars.map((cell) => [cell.parentElement, cell.dataset.p?.split(" ")[index] ?? ""]));
+  for (const cell of bars) {
+    cell.querySelector(".asked")?.remove();
+    const value = values.get(cell.parentElement);
+    if (value !== "") cell.prepend(make("span", { class: "asked" }, `${name} ${(100 * value).toFixed(1)}`));
+  }
+  const rows = [...table.tBodies[0].rows].sort((one, other) => compare(values.get(one), values.get(other), true, -1));
+  table.tBodies[0].append(...rows);
+  for (const each of table.tHead.querySelectorAll("[aria-sort]")) each.removeAttribute("aria-sort");
+  say(`Sorted by the probability of ${name}, descending`);
+};
+
+const addSortingByClass = () => {
+  for (const table of document.querySelectorAll("table[data-classes]")) {
+    const names = JSON.parse(table.dataset.classes);
+    const select = make("select", {}, new Option("choose", "", true, true), ...names.map((name, index) => new Option(name, index)));
+    select.options[0].disabled = true;
+    table.closest("section").querySelector("fieldset").after(make("label", { class: "choice" }, "Sort by the probability of", select));
+    select.addEventListener("change", () => sortByClass(table, names[select.value], select.value));
+  }
+};
+
 const addFilterNews = () => {
   for (const box of document.querySelectorAll(".filtered")) {
-    box.addEventListener("change", () => {
+    box.addEventListener("change", ({ target }) => {
+      if (target.type !== "radio") return;
       const rows = [...box.querySelector("tbody").rows];
-      say(`${rows.filter((row) => row.offsetParent !== null).length} of ${rows.length} classes shown`);
+      say(`${rows.filter((row) => row.offsetParent !== null).length} of ${rows.length} ${box.dataset.rows || "classes"} shown`);
     });
   }
 };
@@ -149,4 +175,4 @@ const addPrinting = () => {
   window.addEventListener("afterprint", () => { for (const details of closed) details.open = false; });
 };
 
-for (const add of [addThemes, addSorting, addFilterNews, addGallery, addCopying, addPrinting]) add();
+for (const add of [addThemes, addSorting, addSortingByClass, addFilterNews, addGallery, addCopying, addPrinting]) add();
