@@ -32,7 +32,7 @@ from torch import nn
 import tametail
 from tametail.core.text import counted
 from tametail.data import decode_image, read_images
-from tametail.deployment.classifier import ModelFacts, Said
+from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.model_folder import EXAMPLE
 from tametail.deployment.network import Network, TrainedModel
 from tametail.deployment.program import LABEL_OUTPUTS, OUTPUTS, exported, run_onnx, write_onnx

@@ -15,8 +15,8 @@ import tametail
 from tametail.core.arrays import FloatArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
-from tametail.deployment.classifier import Classifier, Said
-from tametail.deployment.model_folder import described, facts_from
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.facts import Said, described, facts_from
 from tametail.evaluation.conformal import prevalence_thresholds
 from tametail.evaluation.label_shift import ShiftReference, estimate_prevalence
 from tametail.predictions.single_label import for_prevalence

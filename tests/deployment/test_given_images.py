@@ -15,7 +15,8 @@ from PIL import Image
 
 from fixtures.colour_classifier import NAMES, SIDE, colour_classifier, scores_of
 from tametail.core.errors import DataError, UsageError
-from tametail.deployment.classifier import Classifier, with_operating_points
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.decision import with_operating_points
 
 MODEL = colour_classifier()
 COLOURS = ((200, 60, 70), (70, 180, 90), (50, 60, 230), (120, 130, 110))

@@ -16,7 +16,8 @@ from torch import nn
 
 from tametail.core.arrays import FloatArray
 from tametail.data.sampling.augmentation import Preprocess
-from tametail.deployment.classifier import Classifier, ModelFacts, Said
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.network import Calibration, Centre, Network, TrainedModel, for_prevalence
 from tametail.evaluation.calibration_maps import CalibrationMap, identity
 from tametail.evaluation.conformal import ScoreDistribution

@@ -13,12 +13,12 @@ from tametail.core.option import takes
 from tametail.core.options import ExportOptions
 from tametail.core.trust import Trust, code_name
 from tametail.core.version import __version__
-from tametail.deployment.classifier import Classifier, ModelFacts
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.facts import ModelFacts, described
 from tametail.deployment.model_folder import (
     CARD,
     CHECKSUMS,
     EXAMPLE,
-    described,
     is_model_file,
     load_model_folder,
 )

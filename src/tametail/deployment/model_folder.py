@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from tametail.core.errors import DataError, UsageError
+from tametail.core.errors import UsageError
 from tametail.core.removal import is_temporary
-from tametail.deployment.classifier import Classifier, ModelFacts
+from tametail.deployment.classifier import Classifier
+from tametail.deployment.facts import facts_from
 from tametail.deployment.program import FILES, Format, run_onnx, run_program
-from tametail.deployment.unlikeness import Likeness
-from tametail.evaluation.calibration_maps import CalibrationMap
-from tametail.evaluation.conformal import ScoreDistribution
-from tametail.evaluation.label_calibration import LabelMap
-from tametail.evaluation.label_shift import ShiftReference
-from tametail.models.backbones import BackboneSpec
 from tametail.storage.model_file import MODEL_JSON, intact_model, read_model_file
 
 CARD, EXAMPLE, CHECKSUMS = "MODEL_CARD.md", "predict.py", "checksums.txt"
@@ -32,82 +22,6 @@ def is_model_file(name: str) -> bool:
 def is_model_folder(directory: Path) -> bool:
     """Whether a folder holds an exported model."""
     return (directory / MODEL_JSON).is_file()
-
-
-def described(facts: ModelFacts) -> dict[str, Any]:
-    """Facts about a model as JSON: what `facts_from` takes."""
-    thresholds = facts.thresholds
-    return {
-        "name": facts.name,
-        "synthetic": facts.synthetic,
-        "method": facts.method,
-        "class_names": list(facts.class_names),
-        "class_counts": list(facts.class_counts),
-        "spec": facts.spec.described(),
-        "models": facts.models,
-        "refitted": facts.refitted,
-        "link": facts.link,
-        "ceiling": facts.ceiling,
-        "calibration": facts.calibration.described(),
-        "prediction_sets": [each.described() for each in facts.distributions],
-        "label_shift": None if facts.shift is None else facts.shift.described(),
-        # An infinite threshold, of a label that is never predicted, has no number in JSON.
-        "thresholds": None
-        if thresholds is None
-        else [float(each) if np.isfinite(each) else None for each in thresholds],
-        "bit_depth": facts.bit_depth,
-        "slices": facts.slices,
-        "predict_by": facts.predict_by,
-        "likeness": asdict(facts.likeness),
-    }
-
-
-def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
-    """The facts that `described` wrote.
-
-    Raises:
-        DataError: the calibration map, the scores of the prediction sets or the reference of label shift are damaged.
-    """
-    classes, thresholds = len(content["class_names"]), content["thresholds"]
-    try:
-        calibration: CalibrationMap | LabelMap
-        if thresholds is None:
-            calibration = CalibrationMap.from_description(content["calibration"])
-            if len(calibration.slope) != classes:
-                raise ValueError(f"expected a calibration map of {classes} classes")
-        else:
-            calibration = LabelMap.from_description(content["calibration"], classes)
-        distributions = tuple(map(ScoreDistribution.from_description, content["prediction_sets"]))
-        saved = content.get("label_shift")
-        shift = None if saved is None else ShiftReference.from_description(saved)
-        if shift is not None and len(shift.images) != classes:
-            raise ValueError(f"expected out-of-fold probabilities of {classes} classes")
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(
-            f"expected the calibration map of an exported model in {path}, but it is damaged ({error!r}); export it again"
-        ) from error
-    return ModelFacts(
-        method=content["method"],
-        class_names=tuple(content["class_names"]),
-        class_counts=tuple(content["class_counts"]),
-        spec=BackboneSpec.from_description(content["spec"]),
-        models=content["models"],
-        refitted=content["refitted"],
-        link=content["link"],
-        ceiling=content["ceiling"],
-        calibration=calibration,
-        distributions=distributions,
-        shift=shift,
-        thresholds=None
-        if thresholds is None
-        else np.array([np.inf if each is None else each for each in thresholds], dtype=np.float64),
-        bit_depth=content.get("bit_depth"),
-        slices=content.get("slices"),
-        predict_by=content["predict_by"],
-        name=content["name"],
-        synthetic=content["synthetic"],
-        likeness=Likeness(**content["likeness"]),
-    )
 
 
 def load_model_folder(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tametail.core.console import Message, printable
 from tametail.core.text import counted
 from tametail.data.table import LABEL_SEPARATOR
-from tametail.deployment.classifier import ModelFacts
+from tametail.deployment.facts import ModelFacts
 from tametail.report.jpeg import jpeg, jpeg_url
 from tametail.report.render import render
 from tametail.report.study.narrative import SYNTHETIC

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tametail.core.errors import DataError, TametailError
-from tametail.deployment.classifier import ModelFacts, Said
+from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.network import Network, for_prevalence
 from tametail.evaluation.conformal import class_thresholds
 

@@ -15,7 +15,7 @@ from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
-from tametail.deployment.classifier import ModelFacts, Said
+from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.network import Network, TrainedModel
 from tametail.deployment.study_unlikeness import study_unlikeness
 from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
