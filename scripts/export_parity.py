@@ -162,7 +162,7 @@ def measured(
     calibration, distributions, thresholds = answers(several)
     facts = ModelFacts(
         method.text, tuple("abcdefg"), tuple(map(float, COUNTS)), spec, len(models), False, models[0].rule.link,
-        models[0].rule.ceiling, calibration, distributions, thresholds, likeness=Likeness(len(images), len(images)),
+        models[0].rule.ceiling, calibration, distributions, thresholds=thresholds, likeness=Likeness(len(images), len(images)),
     )  # fmt: skip
     shared = frozen(backbone, spec) if trains == "head" else nn.Identity()
     fitted = fit_unlikeness(features.numpy(), spec.blocks, np.arange(len(features)).astype(str))

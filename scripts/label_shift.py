@@ -90,7 +90,9 @@ def cross_fitted(study: Path) -> Iterator[NewImages]:
         for fold in np.unique(table.fold):
             known = calibrate_out_of_fold([rows_of(table, table.fold != fold)])
             new = apply_map(known.map, rows_of(table, table.fold == fold))
-            yield NewImages(new.probabilities, new.target, shift_reference(known.tables))
+            reference = shift_reference(known.tables)
+            assert reference is not None
+            yield NewImages(new.probabilities, new.target, reference)
 
 
 def rows_of(table: Predictions, rows: NDArray[np.bool_]) -> Predictions:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import tametail
@@ -22,11 +23,15 @@ from fixtures.patches import draw_patches
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.cli.app import app
+from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
-from tametail.core.run_files import DESCRIPTION, PREDICTIONS
+from tametail.core.run_files import DESCRIPTION, PREDICTIONS, is_finished
+from tametail.core.trust import Trust
 from tametail.deployment.model_folder import CARD, CHECKSUMS, EXAMPLE
+from tametail.deployment.study_model import study_model
 from tametail.predictions.single_label import read_predictions
 from tametail.storage.model_file import MODEL_JSON
+from tametail.study.refit import refit
 from tametail.study.study import compare
 
 pytest.importorskip("onnxruntime")
@@ -177,6 +182,73 @@ def test_a_model_of_all_training_images(study_folder: Path, image_folder: Path, 
     assert 0 < np.abs(p - ensemble).max() < 0.5
     # The report has the study's own runs alone.
     assert len(tametail.Study(study_folder).results) == 2
+
+
+def test_methods_with_a_head_of_their_own_are_refitted(study_folder: Path, image_folder: Path) -> None:
+    compare(image_folder, "ce+ncm,ce+crt,ce+la", out=study_folder, folds=3, **TINY, epochs=8, lr=1e-2)
+    for method in ("ce+ncm", "ce+crt", "ce+la"):
+        run = refit(
+            study_folder, method, image_root=None, device="cpu", trust=Trust(), console=Console(quiet=True)
+        )
+        facts, network, _ = study_model(study_folder, method, refitted=True)
+        assert is_finished(run.directory(study_folder))
+        with torch.no_grad():
+            p = network(network.example()).probabilities
+        assert p.shape == (2, len(facts.class_names))
+
+
+def test_the_folder_tells_nothing_of_the_machine_or_of_the_order_of_images(
+    model: Path, study_folder: Path
+) -> None:
+    package = str(Path(tametail.__file__).parent).encode()
+    for file in model.iterdir():
+        assert package not in file.read_bytes(), file.name
+        assert b"site-packages" not in file.read_bytes(), file.name
+    kept = tametail.load(model).facts.shift
+    of_study = tametail.load(study_folder, "alpa").facts.shift
+    assert kept is not None
+    assert of_study is not None
+    assert not np.array_equal(kept.p, of_study.p)
+    np.testing.assert_allclose(np.sort(kept.p, axis=0), np.sort(of_study.p, axis=0), atol=1e-4)
+    assert sorted(np.bincount(kept.group)) == sorted(np.bincount(of_study.group))
+
+
+def test_a_foreign_graph_and_own_files_are_refused(model: Path, study_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / EXAMPLE).write_text("print('mine')", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"found predict\.py"):
+        tametail.export(study_folder, own)
+    other = shutil.copytree(model, tmp_path / "other")
+    content = json.loads((other / MODEL_JSON).read_text(encoding="utf-8"))
+    for canvas, message in ((0, "1 to 8,192 pixels"), (content["spec"]["canvas"] + 2, "it is another one")):
+        content["spec"]["canvas"] = canvas
+        (other / MODEL_JSON).write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(DataError, match=message):
+            tametail.load(other).predict_table(np.zeros((9, 9, 3), np.uint8))
+
+
+def test_a_prevalence_that_is_none_gives_no_numbers(model: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model / "model.onnx")
+    pixels = np.zeros(
+        (2, tametail.load(model).facts.spec.canvas, tametail.load(model).facts.spec.canvas, 3), np.uint8
+    )
+    for bad in ([-1, 1, 1], [np.nan, 1, 1], [np.inf, 1, 1], [-1, -1, -1]):
+        p = session.run(["probabilities"], {"pixels": pixels, "prevalence": np.array(bad, np.float32)})[0]
+        assert np.isnan(p).all()
+
+
+def test_train_refuses_before_the_long_work(image_folder: Path, tmp_path: Path) -> None:
+    for given, message in (
+        ({"method": "ce,alpa"}, "ce,alpa"),
+        ({"study_out": tmp_path / "model"}, "expected two folders"),
+        ({"dry_run": True}, "tametail compare DATA --dry-run"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tametail.train(image_folder, out=tmp_path / "model", **TINY, **given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,36 @@ def test_operating_points_that_cannot_be_reached_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         MODEL.predict_table(np.zeros((8, 8), np.uint8), operating=operating)
+
+
+def test_grey_images_of_16_bits_in_memory_are_read_as_their_files(tmp_path: Path) -> None:
+    """At the depth that holds all values, not at 16 bits."""
+    values = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    classifier = colour_classifier()
+    expected = classifier.predict_proba(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as image:
+        np.testing.assert_array_equal(classifier.predict_proba(image), expected)
+    np.testing.assert_array_equal(classifier.predict_proba(values), expected)
+
+
+def test_a_damaged_image_in_memory_is_a_row_with_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+    table = colour_classifier().predict_table([Image.open(path), np.zeros((8, 8, 3), np.uint8)])
+    assert [bool(error) for error in table["error"]] == [True, False]
+
+
+def test_path_like_objects_are_paths_and_odd_arrays_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    classifier = colour_classifier()
+    with os.scandir(tmp_path) as entries:
+        assert classifier.predict_proba(list(entries)).shape[0] == 1
+    for odd in (
+        np.array(str(tmp_path / "a.png")),
+        np.zeros((1, 2, 10, 10, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ):
+        with pytest.raises(UsageError, match="expected images as arrays"):
+            classifier.predict_proba(odd)

@@ -44,6 +44,7 @@ from tametail.deployment.given_images import (
     OneImage,
     decoded_ahead,
     is_file,
+    largest_values,
     listed,
     slices_of,
 )
@@ -375,7 +376,7 @@ class Classifier:
         """The depth at which these grey images are read, as in external evaluation."""
         files = [Path(image) for image in images if isinstance(image, str | Path)]
         with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
-            depth = find_bit_depth(files, pool).for_study(self.facts.bit_depth)
+            depth = find_bit_depth(files, pool, largest_values(images)).for_study(self.facts.bit_depth)
         say_new_depth(depth, self.facts.bit_depth, console)
         return depth
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Unpack
 
 from tametail.core.atomic import atomic_directory, write_atomically
 from tametail.core.console import Console
-from tametail.core.errors import UsageError, explain_save_error
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import takes
 from tametail.core.options import ExportOptions
+from tametail.core.removal import is_temporary
+from tametail.core.text import counted
 from tametail.core.trust import Trust, code_name
 from tametail.core.version import __version__
 from tametail.deployment.classifier import Classifier
@@ -37,7 +40,7 @@ from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
 from tametail.models.backbones import state_digest
 from tametail.report import read_results
 from tametail.report.writers.model_card import model_card
-from tametail.storage.model_file import MODEL_JSON, MODEL_SCHEMA, model_json
+from tametail.storage.model_file import MODEL_JSON, MODEL_SCHEMA, model_json, read_model_file
 from tametail.storage.run_file import file_digest
 from tametail.study.refit import refit as refit_method
 
@@ -88,6 +91,8 @@ def export(
         predict_by=options["predict_by"],
         refitted=options["refit"],
     )
+    if facts.shift is not None:  # rows of images, whose order must not tell which they are
+        facts = replace(facts, shift=facts.shift.unordered())
     console.say(
         f"Exporting {facts.method} ({facts.trained_as}) as {kind}; this takes up to a few minutes ..."
     )
@@ -125,9 +130,8 @@ def export(
             "files": {path.name: file_digest(path)},
         }
         write_atomically(folder / MODEL_JSON, model_json(content))
-        card = model_card(
-            read_results(directory), facts.method, file=_facts_of_file(kind, facts, coverage, outputs)
-        )
+        about = _facts_of_file(kind, facts, coverage, outputs)
+        card = model_card(read_results(directory), facts.method, trained_as=facts.trained_as, file=about)
         write_atomically(folder / CARD, card)
         sums = [f"{file_digest(each)}  {each.name}\n" for each in sorted(folder.iterdir())]
         write_atomically(folder / CHECKSUMS, "".join(sums))
@@ -144,7 +148,13 @@ def check_export(out: Path, kind: Format, coverage: float | None) -> float:
     check_packages(kind)
     if out.exists() and not out.is_dir():
         raise UsageError(f"expected a new folder for the model at {out}, found a file; give another one")
-    foreign = [each.name for each in out.iterdir() if not is_model_file(each.name)] if out.is_dir() else []
+    names = {each.name for each in out.iterdir()} if out.is_dir() else set()
+    foreign = {name for name in names if not is_model_file(name)}
+    if not foreign and any(not is_temporary(name) for name in names):
+        try:
+            read_model_file(out)
+        except DataError:
+            foreign = names
     if foreign:
         raise UsageError(
             f"expected a new folder or an exported model at {out}, found {', '.join(sorted(foreign)[:3])}; give another folder"
@@ -172,11 +182,14 @@ def _facts_of_file(
             "Outputs",
             f"{', '.join(outputs)}, each N × {classes}, in the order {', '.join(facts.class_names)}; unlikeness N, to the training images, not to be used above 1",
         ),
-        ("Trained as", facts.trained_as),
     ]
     if facts.refitted:
         text = "The results below, the calibration and the prediction sets are those of models trained without each fold."
         said.append(("Evidence", text))
+    if facts.shift is not None:
+        images = counted(len(facts.shift.p), "image")
+        text = f"out-of-fold probabilities and classes of {images} in model.json, to estimate a prevalence, without names and in another order"
+        said.append(("Kept of the training images", text))
     if not facts.several_labels:
         said.append(("Prediction sets", f"coverage of {100 * coverage:g} % in each class"))
     return said

@@ -19,6 +19,8 @@ from tametail.evaluation.label_shift import ShiftReference
 from tametail.models.backbones import BackboneSpec
 from tametail.predictions.by_group import PredictBy
 
+_MOST_PIXELS = 8192  # to a side, of the images that a model takes
+
 
 class Said(NamedTuple):
     """What a model says of N images, see `tametail.deployment.network.Outputs`."""
@@ -143,11 +145,17 @@ def facts_from(content: Mapping[str, Any], path: Path) -> ModelFacts:
         raise DataError(
             f"expected the calibration map of an exported model in {path}, but it is damaged ({error!r}); export it again"
         ) from error
+    spec = BackboneSpec.from_description(content["spec"])
+    if not 1 <= spec.image_size <= spec.canvas <= _MOST_PIXELS:
+        raise DataError(
+            f"expected a model of images of 1 to {_MOST_PIXELS:,} pixels to a side in {path}, found {spec.image_size} of {spec.canvas}; "
+            f"export it again"
+        )
     return ModelFacts(
         method=content["method"],
         class_names=tuple(content["class_names"]),
         class_counts=tuple(content["class_counts"]),
-        spec=BackboneSpec.from_description(content["spec"]),
+        spec=spec,
         models=content["models"],
         refitted=content["refitted"],
         link=content["link"],

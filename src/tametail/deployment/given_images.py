@@ -96,6 +96,10 @@ def listed(images: Images, *, volumes: bool = False) -> list[OneImage]:
     if _is_one(images):
         images = [images]  # type: ignore[list-item]
     if isinstance(images, np.ndarray):
+        if images.ndim != 1 or images.dtype.kind not in "OUS":
+            raise UsageError(
+                f"expected images as arrays (H, W), (H, W, 3) or (N, H, W, 3) of whole numbers or floats, got {_kind(images)}"
+            )
         images = images.tolist()  # of paths
     if not isinstance(images, Sequence):
         try:
@@ -110,6 +114,8 @@ def listed(images: Images, *, volumes: bool = False) -> list[OneImage]:
             raise UsageError(
                 f"expected each image as a path, an image of Pillow or an array (H, W) or (H, W, 3), got {_kind(image)}"
             )
+        if isinstance(image, os.PathLike):
+            image = Path(os.fspath(image))
         if isinstance(image, str | Path) and os.path.isdir(image):
             found += find_images([image], volumes=volumes).images
         else:
@@ -124,7 +130,9 @@ def _is_one(image: object) -> bool:
 
 
 def _kind(image: object) -> str:
-    return f"an array {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    return (
+        f"an array {image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+    )
 
 
 def names_of(images: Sequence[OneImage]) -> list[str]:
@@ -135,6 +143,24 @@ def names_of(images: Sequence[OneImage]) -> list[str]:
 def is_file(image: OneImage) -> bool:
     """Whether an image is given by its path."""
     return isinstance(image, str | os.PathLike)
+
+
+def largest_values(images: Sequence[OneImage]) -> list[int]:
+    """The largest value of each grey image in memory of more than 8 bits."""
+    arrays = [
+        image if isinstance(image, np.ndarray) else _deep(image) for image in images if not is_file(image)
+    ]
+    return [int(each.max()) for each in arrays if each is not None and each.dtype == np.uint16 and each.size]
+
+
+def _deep(image: Any) -> NDArray[Any] | None:
+    """The values of an image of Pillow of 16 bits; None for others, and where they cannot be read."""
+    if not str(image.mode).startswith("I;16"):
+        return None
+    try:
+        return np.asarray(image).astype(np.uint16)
+    except Exception:  # noqa: BLE001 - decoding says why
+        return None
 
 
 def slices_of(

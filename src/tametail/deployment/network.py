@@ -216,6 +216,12 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor) -> Outputs:
         return self.decide(self.backbone(self.centre(pixels)))
 
+    def place(self, device: torch.device) -> Network:
+        """Move what is computed there to a device. Rules and calibration stay on the CPU, as they need float64."""
+        for module in (self.centre, self.backbone, self.models, self.distances):
+            module.to(device)
+        return self
+
     def trace(self) -> None:
         """Prepare the network on the CPU for an export, see `Rule.trace`."""
         with torch.no_grad():

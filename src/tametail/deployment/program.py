@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,7 @@ FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
 OUTPUTS = ("probabilities", "scores", "saturated", "prediction_set", "unlikeness")
 LABEL_OUTPUTS = ("probabilities", "scores", "saturated", "labels", "unlikeness")
 _OPSET = 18
+_ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 _ROUNDING = 1e-9  # as in `tametail.evaluation.conformal.sets_of`
 
 
@@ -65,7 +67,9 @@ class Graph(nn.Module):
         if prevalence is None:  # several labels
             return p.float(), scores.float(), saturated, p >= self.limits, unlikeness
         target = prevalence.double()
-        given = target.sum() > 0
+        valid = (torch.isfinite(target) & (target >= 0)).all()
+        target = torch.where(valid, target, math.nan)
+        given = (target.sum() > 0) | ~valid
         target = torch.where(given, target / torch.where(given, target.sum(), 1.0), self.trained)
         there = for_prevalence(p, self.trained, target)
         inside = 1 - p <= self.limits + _ROUNDING
@@ -88,9 +92,17 @@ def exported(network: Network, facts: ModelFacts, coverage: float) -> ExportedPr
         if not facts.several_labels:
             inputs, shapes = (*inputs, torch.zeros(len(facts.class_names))), (*shapes, None)
         with torch.no_grad():
-            return torch.export.export(
+            program = torch.export.export(
                 Graph(network, facts, coverage), inputs, dynamic_shapes=shapes, strict=False
             )
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for (
+                node
+            ) in module.graph.nodes:  # where its operations are in the source, with paths of this machine
+                for name in _ORIGINS:
+                    node.meta.pop(name, None)
+    return program
 
 
 def check_packages(kind: Format) -> None:
@@ -140,9 +152,17 @@ def write_onnx(
         )
         raise TametailError(f"this model cannot be written as ONNX: {reason}; give --format torch") from error
     assert converted is not None
+    for node in converted.model.graph.all_nodes():
+        node.metadata_props.clear()
     for name, value in metadata.items():
         converted.model.metadata_props[name] = json.dumps(value, ensure_ascii=False)
-    converted.save(path)
+    try:
+        converted.save(path, external_data=False)  # one file, whose digest is checked
+    except Exception as error:  # of protobuf and others
+        raise TametailError(
+            f"this model cannot be written as one ONNX file, which has at most 2 GB ({type(error).__name__}); give --format torch, or "
+            f"--refit in place of the mean of the fold models"
+        ) from error
 
 
 def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Said]:
@@ -159,15 +179,19 @@ def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Sai
             "an exported model in the ONNX format needs onnxruntime, which is not installed: pip install 'tametail[export]'"
         ) from error
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # From memory: what was checked is what is run, and no other file beside it is read.
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     except Exception as error:  # of many kinds
         raise DataError(f"expected an ONNX model at {path}, but it cannot be read: {error}") from error
     more = {} if facts.several_labels else {"prevalence": np.zeros(len(facts.class_names), np.float32)}
+    names = [*OUTPUTS[:3], OUTPUTS[4]]
 
     def run(pixels: NDArray[np.uint8]) -> Said:
-        names = [*OUTPUTS[:3], OUTPUTS[4]]
-        p, scores, saturated, unlikeness = session.run(names, {"pixels": pixels, **more})
-        return Said(p.astype(np.float64), scores.astype(np.float64), saturated, unlikeness)
+        try:
+            found = session.run(names, {"pixels": pixels, **more})
+        except Exception as error:  # of many kinds
+            raise DataError(_other_graph(path, str(error))) from error
+        return _checked(found, len(pixels), facts, path)
 
     return run
 
@@ -187,10 +211,35 @@ def run_program(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], 
 
     @torch.inference_mode()
     def run(pixels: NDArray[np.uint8]) -> Said:
-        p, scores, saturated, _, unlikeness = module(torch.from_numpy(pixels), *more)
-        return Said(p.double().numpy(), scores.double().numpy(), saturated.numpy(), unlikeness.numpy())
+        try:
+            p, scores, saturated, _, unlikeness = module(torch.from_numpy(pixels), *more)
+        except Exception as error:  # of many kinds
+            raise DataError(_other_graph(path, str(error))) from error
+        return _checked(
+            [each.numpy() for each in (p, scores, saturated, unlikeness)], len(pixels), facts, path
+        )
 
     return run
+
+
+def _checked(found: Sequence[Any], images: int, facts: ModelFacts, path: Path) -> Said:
+    """What a graph says of images, after a check that it is what such a graph says."""
+    shape = (images, len(facts.class_names))
+    shapes = [getattr(each, "shape", None) for each in found]
+    kinds = [getattr(each, "dtype", np.dtype(object)).kind for each in found]
+    if shapes != [shape, shape, shape, (images,)] or kinds != ["f", "f", "b", "f"]:
+        raise DataError(_other_graph(path, f"its outputs are {shapes}"))
+    p, scores, saturated, unlikeness = found
+    if not all((each >= 0).all() and (each <= 1 + 1e-5).all() for each in (p, scores)):  # also nan
+        raise DataError(_other_graph(path, "its outputs are no probabilities"))
+    return Said(p.astype(np.float64), scores.astype(np.float64), saturated, unlikeness)
+
+
+def _other_graph(path: Path, why: str) -> str:
+    return (
+        f"expected a graph of an exported model in {path}, but it is another one ({why[:300]}); export the model again, with this "
+        f"version of tametail"
+    )
 
 
 @contextmanager

@@ -124,9 +124,9 @@ def study_model(
     return StudyModel(facts, Network(spec, backbone, models, calibration, unlikeness), recipe)
 
 
-def run_torch(network: nn.Module, device: torch.device) -> Callable[[NDArray[np.uint8]], Said]:
+def run_torch(network: Network, device: torch.device) -> Callable[[NDArray[np.uint8]], Said]:
     """A network on a device as a function of decoded images (N, K, K, 3)."""
-    network = network.to(device)
+    network.place(device)
 
     @torch.inference_mode()
     def run(pixels: NDArray[np.uint8]) -> Said:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from tametail.core.console import Console
+from tametail.core.errors import UsageError, as_usage_error
 from tametail.core.option import pick, takes
 from tametail.core.options import CompareOptions, ExportOptions, TrainOptions
 from tametail.data import ImageTable
 from tametail.deployment.classifier import Classifier
 from tametail.deployment.export import check_export, export
 from tametail.study.study import compare
+from tametail.training.strategies import parse_method
 
 
 @takes(TrainOptions)
@@ -39,6 +41,15 @@ def train(
         >>> model = tt.train("skin/", method="ce+la", label_col="dx", out="model/")  # doctest: +SKIP
     """
     given: dict[str, Any] = dict(options)
+    if given["dry_run"]:
+        raise UsageError("expected no --dry-run; tametail compare DATA --dry-run says how the data are read")
+    if given["method"] is not None:
+        with as_usage_error():
+            parse_method(given["method"])
+    if given["study_out"] is not None and Path(given["study_out"]).resolve() == Path(given["out"]).resolve():
+        raise UsageError(
+            f"expected two folders, for the study and for the model, got {given['out']} for both"
+        )
     check_export(Path(given["out"]), given["format"], given["coverage"])
     study = compare(
         data, given["method"], console=console, **(pick(CompareOptions, given) | {"out": given["study_out"]})

@@ -44,6 +44,9 @@ MOST_DEVIATION = 3.0
 _NUMBERS = 50_000  # probabilities that a reference has at most, about: 0.4 MB in a file
 _DIGITS = 4  # significant, of a probability in a file
 _ITERATIONS, _CHANGE = 5_000, 1e-7  # of EM
+_MOST_OF_EM = (
+    20_000  # images, which are drawn if there are more: EM only prepares the estimate, which is of all
+)
 _CONDITION = 1e8  # from which two classes are regarded as indistinguishable
 _UNKNOWN = 1e9  # squared error of what a single group tells
 
@@ -75,6 +78,14 @@ class ShiftReference:
         return ShiftReference(
             exclusive(self.p[:, chosen]), number[self.target], self.group, self.images[chosen]
         )
+
+    def unordered(self) -> ShiftReference:
+        """The same in an order of its own, which does not tell that of the study's images, with new codes of groups."""
+        order = np.lexsort((*self.p.T[::-1], self.target))
+        first = np.unique(self.group[order], return_index=True)[1]
+        code = np.empty(int(self.group.max()) + 1, dtype=np.int64)
+        code[self.group[order][np.sort(first)]] = np.arange(len(first))
+        return ShiftReference(self.p[order], self.target[order], code[self.group[order]], self.images)
 
     def described(self) -> dict[str, Any]:
         """The reference as JSON: what `from_description` takes; probabilities have four significant digits."""
@@ -112,10 +123,10 @@ class ShiftReference:
         return cls(exclusive(p), target, group, images)
 
 
-def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
+def shift_reference(tables: Sequence[Predictions]) -> ShiftReference | None:
     """Choose out-of-fold images to estimate prevalences with: about 50,000 probabilities, of each class all or equally many.
 
-    Of several replicates each image has the mean, as new images have the mean of several models.
+    None of so many classes that two images of each are too much. Of several replicates each image has the mean, as new images have the mean of several models.
 
     Args:
         tables: one per replicate, of calibrated out-of-fold probabilities of the same images.
@@ -128,7 +139,9 @@ def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
     classes = len(first.class_names)
     counts = np.bincount(first.target, minlength=classes)
     fits = range(1, int(counts.max()) + 1)
-    most = max(bisect_right(fits, _NUMBERS / classes, key=lambda n: float(np.minimum(counts, n).sum())), 2)
+    most = bisect_right(fits, _NUMBERS / classes, key=lambda n: float(np.minimum(counts, n).sum()))
+    if most < 2:
+        return None
     drawn = np.random.default_rng(0).permutation(len(first))
     rows = np.sort(np.concatenate([drawn[first.target[drawn] == c][:most] for c in range(classes)]))
     p = np.asarray(np.mean([table.probabilities_of(rows) for table in tables], axis=0))
@@ -189,6 +202,8 @@ def em_prevalence(p: FloatArray, trained: FloatArray) -> FloatArray:
     """
     if not len(p):
         raise ValueError("expected the probabilities of at least one image, got none")
+    if len(p) > _MOST_OF_EM:
+        p = p[np.random.default_rng(0).choice(len(p), _MOST_OF_EM, replace=False)]
     prevalence = trained / trained.sum()
     for _ in range(_ITERATIONS):
         before, prevalence = prevalence, for_prevalence(p, trained, prevalence).mean(axis=0)

@@ -106,7 +106,7 @@ class BackboneSpec:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise DataError(
-                f"expected the description of a backbone in study.json, but it is damaged: {first_error(error)}"
+                f"expected the description of a backbone in study.json or model.json, but it is damaged: {first_error(error)}"
             ) from error
 
     @property

@@ -44,7 +44,8 @@ def predict_logits(
     """
     world = accelerator.num_processes if shared else 1
     store = as_rows(array)
-    part = np.array_split(rows, world)[accelerator.process_index if world > 1 else 0]
+    asked = rows if len(rows) else np.arange(1)  # of no rows, the number of outputs
+    part = np.array_split(asked, world)[accelerator.process_index if world > 1 else 0]
 
     def compute(chunk: NDArray[np.int64]) -> NDArray[np.float32]:
         inputs = torch.from_numpy(store.take(chunk)).to(accelerator.device)
@@ -69,7 +70,7 @@ def predict_logits(
             "out of memory even for one image at a time; choose a smaller --image-size or --backbone"
         )
     joined = [output for of_one in every for output in of_one or ()]
-    return np.concatenate(joined) if joined else np.empty((0, 0), np.float32)
+    return np.concatenate(joined)[: len(rows)]
 
 
 @contextmanager

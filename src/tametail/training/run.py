@@ -272,11 +272,9 @@ def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
 def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
     """Outputs (len(rows), C) of a model for some rows of the data."""
     training_data = context.training_data
-    asked = rows if len(rows) else np.arange(1)  # of no rows, the number of outputs
-    outputs = predict_logits(
-        model, training_data.store, asked, context.accelerator, transform=training_data.eval_transform
+    return predict_logits(
+        model, training_data.store, rows, context.accelerator, transform=training_data.eval_transform
     )
-    return outputs[: len(rows)]
 
 
 def compute_outputs_and_features(

@@ -92,13 +92,13 @@ class BitDepth:
         return cls(**{**content, "within": tuple(content["within"])})
 
 
-def find_bit_depth(paths: Sequence[Path], pool: Executor) -> BitDepth:
-    """Decide the depth of a set of image files.
+def find_bit_depth(paths: Sequence[Path], pool: Executor, more: Sequence[int] = ()) -> BitDepth:
+    """Decide the depth of a set of image files, and images in memory with these largest values.
 
     The smallest of 8, 12 and 16 bits that holds every value. Only the beginning of a file is read, unless it is an integer
     grey image of more than 8 bits. DICOM files, which declare their depth, colour images and floats take no part.
     """
-    largest = [value for value in pool.map(_largest, paths) if value is not None]
+    largest = [*more, *(value for value in pool.map(_largest, paths) if value is not None)]
     if not largest:
         return BitDepth()
     within = tuple(sum(value < 2**depth for value in largest) for depth in DEPTHS)

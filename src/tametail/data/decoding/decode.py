@@ -98,7 +98,8 @@ def square_of(
             or not image.size
         ):
             raise DataError(
-                f"expected an image (H, W) or (H, W, 3) of uint8, or (H, W) of uint16, got {image.shape} of {image.dtype}"
+                f"expected an image (H, W) or (H, W, 3) of uint8, or (H, W) of uint16, got {image.shape} of {image.dtype}; convert it, "
+                f"for example with PIL.Image.fromarray(...).convert('RGB')"
             )
         _check_pixels(image.shape[1], image.shape[0])
         wide = image.dtype == np.uint16
@@ -110,12 +111,20 @@ def square_of(
             else image
         )
         return _rgb(centre_square(levels, size))
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
-    if not all(image.size):
-        raise DataError(f"expected an image with pixels, got {image.size[0]} × {image.size[1]}")
-    _check_pixels(*image.size)
-    return _rgb(centre_square(_to_rgb(ImageOps.exif_transpose(image), bit_depth or _FULL_DEPTH, False), size))
+    try:
+        if not all(image.size):
+            raise DataError(f"expected an image with pixels, got {image.size[0]} × {image.size[1]}")
+        _check_pixels(*image.size)
+        pixels = _to_rgb(ImageOps.exif_transpose(image), bit_depth or _FULL_DEPTH, False)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"more than the {MAX_PIXELS:,} pixels allowed") from error
+    except Exception as error:  # of a file that is damaged or closed, or an odd mode
+        raise DataError(f"the image cannot be read ({str(error) or type(error).__name__})") from error
+    return _rgb(centre_square(pixels, size))
 
 
 def decode_whole(

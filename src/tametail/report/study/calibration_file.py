@@ -18,6 +18,7 @@ from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
 
 CALIBRATION_JSON = "calibration.json"
+_MOST_NUMBERS = 600_000  # of label shift in the file, 6 MB; of more methods it is computed when it is needed
 
 
 class ForNewImages(NamedTuple):
@@ -39,22 +40,24 @@ def calibration_json(results: StudyResults) -> str | None:
     found = {
         result.method: (result, result.label_calibration or result.calibration) for result in results.methods
     }
+    numbers = sum(result.shift.p.size for result, _ in found.values() if result.shift is not None)
     maps = {
-        method: {"runs": result.finished, "map": calibration.map.described()} | _described_sets(result)
+        method: {"runs": result.finished, "map": calibration.map.described()}
+        | _described_sets(result, with_shift=numbers <= _MOST_NUMBERS)
         for method, (result, calibration) in found.items()
         if calibration is not None and calibration.map is not None
     }
     return json.dumps(maps) + "\n" if maps else None
 
 
-def _described_sets(result: MethodResults) -> dict[str, Any]:
+def _described_sets(result: MethodResults, *, with_shift: bool) -> dict[str, Any]:
     """What prediction sets and label shift need; nothing for several labels."""
-    if result.prediction_sets is None or result.shift is None:
+    if result.prediction_sets is None:
         return {}
-    return {
-        "prediction_sets": [one.described() for one in result.prediction_sets.distributions],
-        "label_shift": result.shift.described(),
-    }
+    sets = [one.described() for one in result.prediction_sets.distributions]
+    if result.shift is None:
+        return {"prediction_sets": sets, "label_shift": None}
+    return {"prediction_sets": sets} | ({"label_shift": result.shift.described()} if with_shift else {})
 
 
 def calibration_for_new_images(directory: Path, method: str) -> ForNewImages:
@@ -81,6 +84,8 @@ def calibration_for_new_images(directory: Path, method: str) -> ForNewImages:
                 calibration = CalibrationMap.from_description(saved["map"])
                 if len(found) != len(calibration.slope):
                     raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
+                if saved["label_shift"] is None:  # too many classes
+                    return ForNewImages(calibration, found)
                 shift = ShiftReference.from_description(saved["label_shift"])
                 if len(shift.images) != len(found):
                     raise ValueError(f"expected {len(found)} classes of images, got {len(shift.images)}")

@@ -38,12 +38,17 @@ _FILL_IN = "_Not known from the study; fill in._"
 
 
 def model_card(
-    results: StudyResults, method: str | None = None, *, file: Sequence[tuple[str, str]] = ()
+    results: StudyResults,
+    method: str | None = None,
+    *,
+    trained_as: str = "",
+    file: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The card of the model that ``tametail predict`` uses: the ensemble of the fold models of a method.
 
     Args:
         method: by default the best.
+        trained_as: in words, if it is not the mean of the fold models.
         file: facts about the file of an exported model.
     """
     name = results.settings["name"]
@@ -57,7 +62,7 @@ def model_card(
     blocks += ["## File", _facts(file)] if file else []
     blocks += [
         "## Model",
-        _facts(_model(results, best)),
+        _facts(_model(results, best, trained_as)),
         "## Intended use",
         _USE,
         "Out of scope. " + _OUT_OF_SCOPE,
@@ -81,16 +86,13 @@ def model_card(
     return "\n\n".join(blocks) + "\n"
 
 
-def _model(results: StudyResults, best: MethodResults) -> provenance.FactRows:
+def _model(results: StudyResults, best: MethodResults, trained_as: str) -> provenance.FactRows:
     settings = results.settings
     said = [
         ("Task", "multi-label classification" if results.multi_label else "single-label classification"),
         ("Method", best.method),
         ("Backbone", f"{settings['backbone']} at {settings['image_size']} pixels"),
-        (
-            "Ensemble",
-            f"{best.finished} fold models; the mean of their probabilities",
-        ),
+        ("Trained as", trained_as or f"mean of {best.finished} fold models"),
     ]
     if best.calibration is not None and best.calibration.map is not None:
         said.append(("Calibration map", best.calibration.map.summary))
