@@ -21,6 +21,9 @@ from tametail.report.study.narrative import SYNTHETIC
 MOST_CLASSES = 12  # with a figure: those with an alarm, then the most frequent in training
 
 
+_MOST_SHOWN = 1_000_000  # evidence
+
+
 class Row(NamedTuple):
     """A batch in the table of a signal."""
 
@@ -61,7 +64,7 @@ def verdict(signal: Signal, monitoring: Monitoring) -> str:
     if signal.reason:
         return printable(signal.reason)
     if signal.rise is None:
-        return f"not tested: no batch after the {counted(monitoring.baseline, 'first batch', 'first batches')} to compare with"
+        return f"not tested: no batch after the {_first(monitoring)} to compare with"
     if signal.alarm is None or signal.began is None:
         return "no alarm"
     fell = signal.change is signal.fall
@@ -104,12 +107,12 @@ def warnings_of(monitoring: Monitoring) -> list[str]:
     images = sum(len(batch.p) for batch in first)
     if len(monitoring.batches) <= monitoring.baseline:
         found.append(
-            f"expected more batches than the {monitoring.baseline} that later ones are compared with, got {len(monitoring.batches)}: "
+            f"expected more batches than the {_first(monitoring)}, which later ones are compared with, got {len(monitoring.batches)}: "
             f"only the rate of images unlike the training images is tested"
         )
     elif images < FEW_IMAGES:
         found.append(
-            f"{counted(images, 'image')} to compare with, in the {counted(len(first), 'first batch', 'first batches')}: only large changes "
+            f"{counted(images, 'image')} to compare with, in the {_first(monitoring)}: only large changes "
             f"are found; compare with more by --baseline"
         )
     return found
@@ -132,7 +135,7 @@ def monitor_html(monitoring: Monitoring, facts: ModelFacts) -> str:
     cards = [_card(signal, monitoring, f"drift-{at}") for at, signal in enumerate([*general, *shown])]
     images = sum(batch.rows for batch in monitoring.batches)
     alarms = monitoring.alarms
-    before = counted(monitoring.baseline, "first batch", "first batches")
+    before = _first(monitoring)
     return render(
         "monitor.html.j2",
         title=f"Drift in {counted(len(monitoring.batches), 'batch', 'batches')} of new images",
@@ -254,7 +257,7 @@ def _row(signal: Signal, monitoring: Monitoring, at: int) -> Row:
     evidence = ABSENT
     if signal.rise is not None and at >= signal.first:
         both = [_evidence(each, at - signal.first) for each in (signal.rise, signal.fall) if each is not None]
-        evidence = f"{max(both):.3g}"
+        evidence = _shown(max(both))
     return Row(
         name=printable(monitoring.batches[at].name),
         n=signal.estimates[at].n,
@@ -264,6 +267,16 @@ def _row(signal: Signal, monitoring: Monitoring, at: int) -> Row:
         alarm=signal.alarm is not None and at >= signal.alarm,
         note=signal.notes[at] if signal.notes else "",
     )
+
+
+def _shown(evidence: float) -> str:
+    if evidence >= _MOST_SHOWN:
+        return f"> {_MOST_SHOWN:,}"
+    return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2f}"
+
+
+def _first(monitoring: Monitoring) -> str:
+    return "first batch" if monitoring.baseline == 1 else f"first {monitoring.baseline} batches"
 
 
 def _evidence(change: Change, at: int) -> float:

@@ -5,9 +5,9 @@ is then known to be within limits, from earlier images. An alarm is raised by ev
 
 - Evidence is the capital of bets on each value (Waudby-Smith & Ramdas 2024): a stake s multiplies it by 1 + s (x - m), whose expectation is
   at most 1 as long as the mean is at most m, at any variance. The capital is averaged over stakes, so that no size of drift is chosen.
-- A change may begin with any batch k. Its capital, from that batch on, has the weight 1/(k (k + 1)), which sum to one over all k (the
-  mixture over the time of a change of Pollak 1985). So old images without drift do not hide a new one, as in a test of all images.
-- The weighted sum is a supermartingale that begins at 1. It ever reaches 1/e with probability at most e (Ville 1939): however many batches
+- A change may begin with any batch k. The capital from that batch on has the weight 1/(k (k + 1)), and these sum to one over all k, as in
+  a Bayesian mixture over the time of the change (Shiryaev 1963). So old images without drift do not hide a new change.
+- The weighted sum is a supermartingale that begins at 1. It ever reaches 1/a with probability at most a (Ville 1939): however many batches
   come, and however often one looks.
 
 Limits of a mean are all means that the same bets do not exclude. They hold for any number of images, also where no flag was seen.
@@ -76,7 +76,7 @@ def detect_rise(batches: Sequence[FloatArray], limit: float, error: float) -> Ch
         start = np.arange(1, at + 2)
         of_start = _mean_of_stakes(capital) - np.log(start * (start + 1.0))
         rest = -math.log(at + 2)  # the weight of all later starts
-        evidence[at] = special.logsumexp([*of_start, rest])
+        evidence[at] = np.logaddexp.reduce([*of_start, rest])
         if alarm is None and evidence[at] >= needed:
             alarm, began = at, int(of_start.argmax())
     return Change(evidence, needed, alarm, began)
@@ -141,7 +141,8 @@ def _log_capital(values: FloatArray, limit: float) -> FloatArray:
 
 def _mean_of_stakes(log_capital: FloatArray) -> FloatArray:
     """(K,) logarithms of the mean capital over stakes, of (K, L)."""
-    return np.asarray(special.logsumexp(log_capital, axis=1) - math.log(len(_STAKES)))
+    largest = log_capital.max(axis=1)
+    return np.asarray(largest + np.log(np.exp(log_capital - largest[:, None]).mean(axis=1)))
 
 
 def _check(batches: Sequence[FloatArray], error: float) -> None:
