@@ -1,4 +1,4 @@
-"""Drift: the sequential test beside plain sums, its false alarms by simulation, and exact coverage of limits."""
+"""Drift: the sequential test compared with plain sums, its false alarms by simulation, and exact coverage of limits."""
 
 from __future__ import annotations
 

@@ -135,7 +135,6 @@ def monitor_html(monitoring: Monitoring, facts: ModelFacts) -> str:
     cards = [_card(signal, monitoring, f"drift-{at}") for at, signal in enumerate([*general, *shown])]
     images = sum(batch.rows for batch in monitoring.batches)
     alarms = monitoring.alarms
-    before = _first(monitoring)
     return render(
         "monitor.html.j2",
         title=f"Drift in {counted(len(monitoring.batches), 'batch', 'batches')} of new images",
@@ -152,19 +151,14 @@ def monitor_html(monitoring: Monitoring, facts: ModelFacts) -> str:
         sections=[
             (
                 "images",
-                "Images",
-                f"Rates with 95 % intervals, of the images in a batch. Unlike the training images are at most {100 * FALSE_ALARMS:.3g} % of "
-                f"images like them; the other rates are compared with the {before}.",
-                cards[:3],
+                "Images and predictions",
+                f"Rates and a mean of the images in a batch, with 95 % intervals. Unlike the training images are at most "
+                f"{100 * FALSE_ALARMS:.3g} % of new images like them; the others are compared with the {_first(monitoring)}. The mean "
+                f"probability of the out-of-fold predictions (dashed) is not tested, as the mean of several models is less sure than "
+                f"each of them.",
+                cards[: len(general)],
             ),
-            (
-                "predictions",
-                "Predictions",
-                f"The mean over a batch, with 95 % intervals, compared with the {before}. The dashed line is that of the out-of-fold "
-                f"predictions; it is not tested, as the mean of several models is less sure than each of them.",
-                cards[3:4],
-            ),
-            ("prevalence", "Prevalence", prevalence, cards[4:]),
+            ("prevalence", "Prevalence", prevalence, cards[len(general) :]),
         ],
         reading=[
             f"{stated_rate(monitoring)} It is shared equally between the five kinds of signals, and between the classes. It holds if the "
@@ -174,7 +168,7 @@ def monitor_html(monitoring: Monitoring, facts: ModelFacts) -> str:
             "add files as they come. Old batches without drift do not hide a new one.",
             "The grey band holds the means without drift that cannot be excluded from the batches before. A single interval outside the "
             "band is no alarm yet: of twenty intervals one is expected to miss its value.",
-            f"Ordered {monitoring.order}.",
+            f"Files are ordered {monitoring.order}.",
         ],
         facts=[
             (term, printable(text))
