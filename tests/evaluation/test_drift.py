@@ -89,6 +89,14 @@ def test_limits_of_a_rate_have_their_exact_coverage() -> None:
     assert high - low < 2 * (exact.high - exact.low)
 
 
+def test_limits_are_where_the_bets_have_gained_what_the_error_allows() -> None:
+    values, error = np.round(np.random.default_rng(6).beta(2, 5, 60), 4), 0.03
+    low, high = mean_limits(values, error)
+    for bets, mean in ((values, low), (1 - values, 1 - high)):
+        capital = [np.prod(1 + share / mean * (bets - mean)) for share in np.geomspace(1e-3, 0.9, 30)]
+        assert np.mean(capital) == pytest.approx(1 / error, rel=1e-6)
+
+
 def test_limits_shrink_with_the_variance_of_the_values() -> None:
     rng = np.random.default_rng(3)
     low, high = mean_limits(rng.uniform(0.78, 0.82, 2_000), 0.025)
@@ -98,11 +106,12 @@ def test_limits_shrink_with_the_variance_of_the_values() -> None:
 
 
 def test_the_rate_above_a_threshold_is_below_its_limit() -> None:
-    rng, groups, error = np.random.default_rng(4), 59, 0.1
-    # The threshold leaves three of sixty: the rate above it is what the score of this rank leaves.
-    rates = 1 - np.sort(rng.random((20_000, groups)), axis=1)[:, -3]
-    limit = exceedance_limit(groups, 0.05, error)
-    assert np.mean(rates > limit) == pytest.approx(error, abs=0.01)
+    rng, error = np.random.default_rng(4), 0.1
+    for groups, above in ((19, 1), (59, 3)):
+        # The rate above the threshold is what the score of this rank leaves.
+        rates = 1 - np.sort(rng.random((100_000, groups)), axis=1)[:, -above]
+        limit = exceedance_limit(groups, 0.05, error)
+        assert np.mean(rates > limit) == pytest.approx(error, abs=0.004)
     assert exceedance_limit(19, 0.05, error) > limit > exceedance_limit(10_000, 0.05, error) > 0.05
     with pytest.raises(ValueError, match="expected at least 19 groups"):
         exceedance_limit(18, 0.05, error)
