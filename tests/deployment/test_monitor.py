@@ -9,97 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
 from fixtures.browser_page import HOSTILE
 from fixtures.colour_classifier import NAMES, colour_classifier
+from fixtures.drifting_predictions import TRAINED, drawn, facts_of, stream, write
 from tametail.cli.app import app
 from tametail.core.errors import DataError, UsageError
 from tametail.deployment import load as loading
-from tametail.deployment.facts import ModelFacts
 from tametail.deployment.monitor import Monitoring, Signal, monitored
 from tametail.deployment.monitor_page import monitor_html, summary_rows
 from tametail.deployment.prediction_batches import read_batches
 from tametail.deployment.unlikeness import Likeness
 from tametail.evaluation.intervals import wilson
-from tametail.evaluation.label_shift import ShiftReference, estimate_prevalence
-
-TRAINED = np.array([0.6, 0.3, 0.1])
-
-
-def drawn(rng: np.random.Generator, images: int, prevalence: NDArray[np.float64]) -> tuple[Any, Any]:
-    """Calibrated probabilities (N, 3) at the prevalence in training, of images of this one, and their classes."""
-    target = rng.choice(3, images, p=prevalence)
-    evidence = rng.normal(size=(images, 3))
-    evidence[np.arange(images), target] += 2.5
-    p = np.exp(2.5 * evidence) * TRAINED
-    return p / p.sum(axis=1, keepdims=True), target
-
-
-def facts_of(names: tuple[str, ...] = NAMES, **facts: Any) -> ModelFacts:
-    p, target = drawn(np.random.default_rng(9), 1_500, TRAINED)
-    own: dict[str, Any] = {
-        "shift": ShiftReference(p, target, np.arange(1_500), np.bincount(target)),
-        "class_counts": (600.0, 300.0, 100.0),
-        "likeness": Likeness(1_500, 800, 0.0),
-    }
-    return colour_classifier(names, **own | facts).facts
-
-
-def write(
-    path: Path,
-    p: NDArray[np.float64],
-    *,
-    names: tuple[str, ...] = NAMES,
-    unlike: float = 0.03,
-    flagged: float = 0.0,
-    unreadable: int = 0,
-    seed: int = 0,
-    **columns: Any,
-) -> Path:
-    """A file as predict writes it; ``columns`` replace others."""
-    rng = np.random.default_rng(seed)
-    images = len(p)
-    table = pd.DataFrame({"image": [f"{path.stem}_{at}.png" for at in range(images)]}, dtype=object)
-    best = [names[at] for at in p.argmax(axis=1)]
-    table["predicted"], table["most_probable"] = best, best
-    for kind in ("score_", "p_"):
-        for at, name in enumerate(names):
-            table[kind + name] = p[:, at]
-    flags = rng.random(images) < unlike
-    table = table.assign(
-        saturated=False,
-        unlikeness=np.where(flags, 1.5, 0.5),
-        unlike_training=flags.astype(int),
-        quality=np.where(rng.random(images) < flagged, "blank", ""),
-        method="ce",
-        link="softmax",
-        error="",
-    )
-    table = table.assign(**columns)
-    failed = pd.DataFrame(
-        {
-            "image": [f"bad_{at}.png" for at in range(unreadable)],
-            "method": "ce",
-            "link": "softmax",
-            "error": "damaged",
-        }
-    )
-    pd.concat([table, failed]).to_csv(path, index=False, float_format="%.9g")
-    return path
-
-
-def stream(folder: Path, *, batches: int = 8, images: int = 250, change: int = 4, **drift: Any) -> list[Path]:
-    """Files of weeks, whose last ones, from ``change`` on, have the ``drift``."""
-    rng, files = np.random.default_rng(5), []
-    prevalence = drift.pop("prevalence", TRAINED)
-    for at in range(batches):
-        late = at >= change
-        p, _ = drawn(rng, images, np.asarray(prevalence) if late else TRAINED)
-        files.append(write(folder / f"week_{at + 1}.csv", p, seed=at, **drift if late else {}))
-    return files
+from tametail.evaluation.label_shift import estimate_prevalence
 
 
 def signal(found: Monitoring, name: str) -> Signal:
