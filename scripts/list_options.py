@@ -40,6 +40,7 @@ RETURNS_OBJECT = {
     },
     "inspect": {"out", "labels"},
     "subsample": {"out"},
+    "monitor": {"out"},
 }
 # --format is that of packed data or of an exported model, with other choices.
 TWO_MEANINGS = {"format"}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tametail.deployment.classifier import Classifier
     from tametail.deployment.export import export
     from tametail.deployment.load import load
+    from tametail.deployment.monitor import Monitoring, monitor
     from tametail.deployment.train import train
     from tametail.evaluation.metric_registry import register_metric
     from tametail.external.evaluate import EvaluationResult, evaluate
@@ -56,6 +57,7 @@ _PLACES = {
     "EvaluationResult": "tametail.external.evaluate.EvaluationResult",
     "ImageTable": "tametail.data.table.ImageTable",
     "LabelInspection": "tametail.report.audit.labels.LabelInspection",
+    "Monitoring": "tametail.deployment.monitor.Monitoring",
     "Ranking": "tametail.report.ranks.rank.Ranking",
     "Recipe": "tametail.training.recipe.Recipe",
     "Recommendation": "tametail.recommend.recommend.Recommendation",
@@ -71,6 +73,7 @@ _PLACES = {
     "list_losses": "tametail.losses.list_losses",
     "list_strategies": "tametail.training.strategies.list_strategies",
     "load": "tametail.deployment.load.load",
+    "monitor": "tametail.deployment.monitor.monitor",
     "pack": "tametail.data.packed.pack",
     "rank": "tametail.report.ranks.rank.rank",
     "read_images": "tametail.data.readers.read_images.read_images",
@@ -99,6 +102,7 @@ __all__ = [
     "EvaluationResult",
     "ImageTable",
     "LabelInspection",
+    "Monitoring",
     "Ranking",
     "Recipe",
     "Recommendation",
@@ -117,6 +121,7 @@ __all__ = [
     "list_losses",
     "list_strategies",
     "load",
+    "monitor",
     "pack",
     "rank",
     "read_images",

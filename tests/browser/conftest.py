@@ -214,6 +214,21 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail monitor, with alarms and classes whose names would do harm."""
+    from fixtures.drifting_predictions import facts_of, stream
+    from tametail.deployment.monitor import monitored
+    from tametail.deployment.monitor_page import monitor_html
+
+    folder, names = tmp_path_factory.mktemp("monitored"), tuple(HOSTILE[:3])
+    facts = facts_of(names, synthetic=True)
+    files = stream(folder, names=names, unlike=0.3, prevalence=[0.2, 0.3, 0.5])
+    path = folder / "monitor.html"
+    path.write_text(monitor_html(monitored(facts, files), facts), encoding="utf-8")
+    return path
+
+
 PAGES = (
     "report",
     "hostile_report",
@@ -223,6 +238,7 @@ PAGES = (
     "ranking",
     "recommended",
     "predicted",
+    "monitored",
 )
 
 

@@ -22,6 +22,7 @@ try:
     from tametail.cli.inspect import inspect
     from tametail.cli.launch import launch
     from tametail.cli.losses import losses
+    from tametail.cli.monitor import monitor
     from tametail.cli.pack import pack
     from tametail.cli.predict import predict
     from tametail.cli.rank import rank
@@ -41,7 +42,7 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, train, export, predict, evaluate, rank, inspect, subsample, pack,
+    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, train, export, predict, monitor, evaluate, rank, inspect, subsample, pack,
     reproduce, losses, strategies, gradients,
 )  # fmt: skip
 

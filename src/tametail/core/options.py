@@ -502,6 +502,10 @@ class Arguments(DataArgument, total=False):
         ),
     ]
     image_paths: Annotated[Paths, Option(..., "Images, or folders of images.", metavar="IMAGES...")]
+    prediction_files: Annotated[
+        Paths,
+        Option(..., "CSV files of tametail predict, each a batch of new images.", metavar="PREDICTIONS..."),
+    ]
     words: Annotated[
         Sequence[str],
         Option(..., "compare or resume, with its arguments and options.", metavar="COMMAND"),
@@ -834,6 +838,31 @@ class PredictOptions(
             "Prediction sets with this coverage in each class, or over all images at the given or estimated prevalence (by default that of the training set).",
         ),
     ]
+
+
+class DriftOptions(TrustOptions, total=False):
+    """Options of `tametail.monitor`."""
+
+    baseline: Annotated[
+        int,
+        Option(
+            1,
+            "Number of first batches that later ones are compared with. More images find smaller changes.",
+            least=1,
+        ),
+    ]
+    false_alarms: Annotated[
+        float,
+        Option(
+            0.05,
+            "Probability of any alarm without drift, over all batches and those that follow.",
+        ),
+    ]
+
+
+@varied(out=("monitor.html", "HTML page to write."))
+class WatchOptions(OutputOptions, MethodOptions, DriftOptions, total=False):
+    """Options of ``tametail monitor``."""
 
 
 @varied(out=(..., "Folder of the model."))

@@ -8,7 +8,8 @@ from typing import Unpack
 from tametail.core.option import takes
 from tametail.core.options import LoadOptions, MethodOptions
 from tametail.deployment.classifier import Classifier
-from tametail.deployment.model_folder import is_model_folder, load_model_folder
+from tametail.deployment.facts import ModelFacts
+from tametail.deployment.model_folder import folder_facts, is_model_folder, load_model_folder
 from tametail.deployment.study_model import run_torch, study_model
 from tametail.training.hardware import check_one_process, make_accelerator
 
@@ -43,3 +44,10 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     device = make_accelerator(recipe, options["device"], training=False).device
     batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
     return Classifier(facts, run_torch(network, device), f"torch on {device}", directory, batch)
+
+
+def load_facts(directory: Path, method: str | None = None, *, trust_code: bool = False) -> ModelFacts:
+    """The facts about the model of a study, or about an exported model, whose network is not loaded. Errors are those of `load`."""
+    if is_model_folder(directory):
+        return folder_facts(directory, method=method)[1]
+    return study_model(directory, method, trust_code=trust_code).facts

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tametail.core.errors import UsageError
 from tametail.core.removal import is_temporary
 from tametail.deployment.classifier import Classifier
-from tametail.deployment.facts import facts_from
+from tametail.deployment.facts import ModelFacts, facts_from
 from tametail.deployment.program import FILES, Format, run_onnx, run_program
 from tametail.storage.model_file import MODEL_JSON, intact_model, read_model_file
 
@@ -24,6 +25,31 @@ def is_model_folder(directory: Path) -> bool:
     return (directory / MODEL_JSON).is_file()
 
 
+def folder_facts(
+    directory: Path, *, method: str | None = None, predict_by: str | None = None
+) -> tuple[dict[str, Any], ModelFacts]:
+    """The content of model.json and the facts about an exported model; its network is not loaded.
+
+    Args:
+        method, predict_by: must be those of the model, if given.
+
+    Raises:
+        DataError: model.json is absent or damaged.
+        UsageError: another method or ``predict_by`` than the model's.
+    """
+    content = read_model_file(directory)
+    if method not in (None, content["method"]):
+        raise UsageError(
+            f"expected the method of the exported model, {content['method']}, got {method}; leave it out"
+        )
+    if predict_by not in (None, content["predict_by"]):
+        raise UsageError(
+            f"expected --predict-by {content['predict_by']}, for which the model's thresholds were chosen, got {predict_by}; leave "
+            f"it out, or export the model with it"
+        )
+    return content, facts_from(content, directory / MODEL_JSON)
+
+
 def load_model_folder(
     directory: Path, *, method: str | None, predict_by: str | None, trust_code: bool
 ) -> Classifier:
@@ -37,19 +63,9 @@ def load_model_folder(
         DataError: a file is absent, damaged or changed.
         UsageError: another method or ``predict_by`` than the model's, or code that is not trusted.
     """
-    content = read_model_file(directory)
+    content, facts = folder_facts(directory, method=method, predict_by=predict_by)
     kind: Format = content["format"]
-    if method not in (None, content["method"]):
-        raise UsageError(
-            f"expected the method of the exported model, {content['method']}, got {method}; leave it out"
-        )
-    if predict_by not in (None, content["predict_by"]):
-        raise UsageError(
-            f"expected --predict-by {content['predict_by']}, for which the model's thresholds were chosen, got {predict_by}; leave "
-            f"it out, or export the model with it"
-        )
     path = intact_model(directory, content, FILES[kind])
-    facts = facts_from(content, directory / MODEL_JSON)
     if kind == "onnx":
         return Classifier(facts, run_onnx(path, facts), "onnxruntime on cpu")
     if not trust_code:
