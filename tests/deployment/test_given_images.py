@@ -114,7 +114,7 @@ def test_rows_are_named_by_path_or_position(files: list[Path]) -> None:
         (["a.png", None], r"expected each image as a path, .*, got NoneType"),
         ([["a.png"]], r"expected each image as a path, .*, got list"),
         ([np.zeros((2, 3, 4, 3))], r"got an array \(2, 3, 4, 3\)"),
-        (np.zeros(5), r"expected each image as a path, .*, got float"),
+        (np.zeros(5), r"expected images as arrays .*, got an array \(5,\)"),
     ],
 )
 def test_what_is_no_image_is_refused(images: Any, message: str) -> None:
@@ -295,7 +295,8 @@ def test_a_damaged_image_in_memory_is_a_row_with_its_error(tmp_path: Path) -> No
     path = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:4000])
-    table = colour_classifier().predict_table([Image.open(path), np.zeros((8, 8, 3), np.uint8)])
+    with Image.open(path) as image:
+        table = colour_classifier().predict_table([image, np.zeros((8, 8, 3), np.uint8)])
     assert [bool(error) for error in table["error"]] == [True, False]
 
 

@@ -58,6 +58,8 @@ def predict(
     classifier = load(study, **options)
     facts = classifier.facts
     found = find_images(image_paths, volumes=facts.slices is not None)
+    for name, flag in ((out, "-o"), *([(html, "--html")] if html is not None else [])):
+        _check_output(Path(name), flag, found.images, Path(study))
     shares = None if prevalence is None else read_prevalence(prevalence, facts.class_names)
     thumbnails = None
     with console.recorded() as said:
@@ -107,6 +109,23 @@ def predict(
         typer.echo(html)
     if failed:
         raise typer.Exit(DataError.exit_code)
+
+
+def _check_output(file: Path, flag: str, images: Sequence[Path], study: Path) -> None:
+    """Refuse a file to write that is one of the images, in the folder of the model, or a folder."""
+    place = file.resolve()
+    if place.is_dir():
+        raise UsageError(
+            f"expected a file for {flag}, got the folder {file}; give a file in it, such as {file / 'predictions.csv'}"
+        )
+    if any(place == image.resolve() for image in images if image.name == place.name):
+        raise UsageError(
+            f"expected another file for {flag} than the images, got {file}, which is one of them"
+        )
+    if place.is_relative_to(study.resolve()):
+        raise UsageError(
+            f"expected a file outside of {study} for {flag}, as its files belong to the model, got {file}"
+        )
 
 
 def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: Console) -> list[str] | None:

@@ -1,13 +1,17 @@
-"""Predict images with this exported model. It needs onnxruntime, pillow and numpy alone: python predict.py a.jpg b.png"""
+"""Predict images with this exported model. It needs onnxruntime, pillow and numpy alone: python predict.py a.jpg b.png
+
+First see whether the files are complete: sha256sum --check checksums.txt
+"""
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
 facts = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
 classes, side = facts["class_names"], facts["canvas"]
 

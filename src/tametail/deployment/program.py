@@ -183,6 +183,11 @@ def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Sai
         session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     except Exception as error:  # of many kinds
         raise DataError(f"expected an ONNX model at {path}, but it cannot be read: {error}") from error
+    stated = session.get_modelmeta().custom_metadata_map.get("class_names", "")
+    if stated != json.dumps(facts.class_names, ensure_ascii=False):
+        raise DataError(
+            _other_graph(path, f"its classes are {stated}, and those of model.json {list(facts.class_names)}")
+        )
     more = {} if facts.several_labels else {"prevalence": np.zeros(len(facts.class_names), np.float32)}
     names = [*OUTPUTS[:3], OUTPUTS[4]]
 

@@ -60,6 +60,10 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
     try:
         content = read_json(directory / kind.file)
     except (FileNotFoundError, NotADirectoryError):
+        if (directory / "model.json").is_file():
+            raise DataError(
+                f"{expected}, found an exported model, which tametail predict and monitor read; give the folder of its study"
+            ) from None
         raise DataError(f"{expected} (a folder with {kind.file}); make one with {kind.command}") from None
     except (OSError, ValueError) as error:
         raise DataError(
