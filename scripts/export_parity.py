@@ -44,7 +44,7 @@ from tametail.evaluation.conformal import ScoreDistribution, class_thresholds, s
 from tametail.evaluation.label_calibration import LabelMap
 from tametail.evaluation.unlikeness import fit_unlikeness
 from tametail.losses import list_losses
-from tametail.models.backbones import OFFLINE_BACKBONE, build_backbone, channels_last
+from tametail.models.backbones import OFFLINE_BACKBONE, build_backbone
 from tametail.models.heads import Standardise
 from tametail.report.writers.markdown_table import NUMBER, markdown_lines
 from tametail.storage.study_file import remembered_root
@@ -157,7 +157,7 @@ def measured(
             for each in head.parameters():  # logits of a standard deviation of 4
                 if each.ndim == 2 and method.loss.create(COUNTS).head == "linear":
                     each.mul_(4 / outputs.std())
-        representation = standardise if trains == "head" else channels_last(copy.deepcopy(backbone))
+        representation = standardise if trains == "head" else frozen(copy.deepcopy(backbone), spec)
         models.append(TrainedModel(representation, head, method.decision_rule(COUNTS, sum(COUNTS), settings)))
     calibration, distributions, thresholds = answers(several)
     facts = ModelFacts(
@@ -173,7 +173,8 @@ def measured(
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        write_onnx(exported(network, facts, 0.9), path, {}, LABEL_OUTPUTS if several else OUTPUTS)
+        outputs = LABEL_OUTPUTS if several else OUTPUTS
+        write_onnx(exported(network, facts, 0.9), path, {"class_names": list(facts.class_names)}, outputs)
         seconds, size = time.monotonic() - began, path.stat().st_size / 1e6
         in_onnx = run_onnx(path, facts)
         expected, found = (joined(run, images) for run in (in_torch, in_onnx))

@@ -19,7 +19,6 @@ from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.network import Network, TrainedModel
 from tametail.deployment.study_unlikeness import study_unlikeness
 from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
-from tametail.models.backbones import channels_last
 from tametail.models.heads import Standardise
 from tametail.predictions.by_group import PredictBy
 from tametail.predictions.multi_label import read_label_predictions
@@ -87,8 +86,10 @@ def study_model(
     for run in used:
         counts, images = load_class_counts(run.directory(directory), class_names)
         model = load_trained_model(run, directory, new_model)
-        model = model if heads_only else channels_last(model)
-        models.append(TrainedModel(model[0], model[1], run.method.decision_rule(counts, images, recipe)))
+        representation = model[0] if heads_only else frozen(model[0], spec)
+        models.append(
+            TrainedModel(representation, model[1], run.method.decision_rule(counts, images, recipe))
+        )
         totals.append(counts)
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
     thresholds = None
