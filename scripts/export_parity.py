@@ -57,7 +57,7 @@ from tametail.training.training_data import backbone_of, evaluation_transform, f
 CLASSES, HEADS, COPIES = 7, 5, 2
 COUNTS = [300, 120, 60, 30, 15, 8, 4]
 BATCH, ROUNDS = 16, 9
-MOST_FILES = 2000
+MOST_FILES = 1000
 
 
 @dataclass(frozen=True)
