@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 from tametail.losses import Loss, register_loss
 
-pytestmark = pytest.mark.slow
-
 @register_loss
 class SquaredLoss(Loss):
     """Squared error of the class probabilities (Brier score)."""

@@ -60,7 +60,7 @@ def undisturbed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         assert compare(image_folder, out)[0] == 0
-    assert len(outcome(out)) == 3
+    assert len(outcome(out)) == 4
     assert not list(out.glob("runs/*/.*"))
     gc.collect()
     gc.freeze()  # what was imported: each training ends with a collection
