@@ -82,6 +82,6 @@ def test_other_errors_are_as_they_were(accelerator: Accelerator) -> None:
     assert model.training
 
 
-def test_no_rows_have_no_outputs_of_each_class(accelerator: Accelerator) -> None:
+def test_of_no_rows_there_are_still_columns(accelerator: Accelerator) -> None:
     empty = predict_logits(Greedy(9), ARRAY, ROWS[:0], accelerator)
     assert empty.shape == (0, predict_logits(Greedy(9), ARRAY, ROWS, accelerator).shape[1])

@@ -19,6 +19,9 @@ from tametail.core.text import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tametail.deployment.facts import ModelFacts
+    from tametail.deployment.given_images import FoundImages
+
 
 @command(
     PredictOptions,
@@ -40,7 +43,7 @@ def predict(
     operating: list[str] | None,
     **options: Any,
 ) -> None:
-    """Write class probabilities for images, as the mean of a method's fold models.
+    """Write class probabilities for images, by the model of a study or an exported one.
 
     Every image is a row, once. One that cannot be read has its error in column error, and the exit code is 3 then.
     """
@@ -87,7 +90,18 @@ def predict(
     if html is not None:
         page = predictions_html(table, facts, rule, thumbnails=thumbnails or {}, said=said, prevalence=shares)
         write_output(Path(html), page)
-    row = "image" if groups is None else "group"
+    failed = _summarise(table, facts, found, "image" if groups is None else "group", console)
+    if not facts.several_labels:
+        _explain_decisions(table, rule, bool(operating), console)
+    typer.echo(out)
+    if html is not None:
+        typer.echo(html)
+    if failed:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _summarise(table: pd.DataFrame, facts: ModelFacts, found: FoundImages, row: str, console: Console) -> int:
+    """Say what was predicted, by which model, and what was not; returns how many rows could not be read."""
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
     if saturated:
@@ -100,15 +114,9 @@ def predict(
     console.say(
         f"{counted(len(table) - failed, row)} predicted, {failed} failed, {found.duplicates} given more than once, "
         f"{counted(found.skipped, 'other file')} skipped; model {facts.method} ({facts.trained_as}, link {facts.link}; "
-        f"calibration: {facts.calibration.summary}):"
+        f"calibration: {facts.calibration.summary})"
     )
-    if not facts.several_labels:
-        _explain_decisions(table, rule, bool(operating), console)
-    typer.echo(out)
-    if html is not None:
-        typer.echo(html)
-    if failed:
-        raise typer.Exit(DataError.exit_code)
+    return failed
 
 
 def _check_output(file: Path, flag: str, images: Sequence[Path], study: Path) -> None:

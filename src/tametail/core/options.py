@@ -786,6 +786,7 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
 
 
 @varied(
+    study=(..., "Study: the output folder of tametail compare. Or an exported model."),
     out=("predictions.csv", "CSV file to write."),
     group_from=(
         None,

@@ -53,7 +53,7 @@ def export(
 
     The folder holds the network in one file, which takes decoded images and says scores, probabilities and prediction sets; its
     description, model.json; a model card; an example that needs onnxruntime, pillow and numpy alone; and checksums. It holds no
-    image, no file name and no code of a patient. `tametail.load` reads it.
+    image, no file name and no code of a patient, but the classes and probabilities of training images, to estimate a prevalence. `tametail.load` reads it.
 
     Args:
         study: the study's folder.

@@ -47,7 +47,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
 
 
 def load_facts(directory: Path, method: str | None = None, *, trust_code: bool = False) -> ModelFacts:
-    """The facts about the model of a study, or about an exported model, whose network is not loaded. Errors are those of `load`."""
+    """The facts about the model of a study, or about an exported one; of that, the network is not loaded. Errors are those of `load`."""
     if is_model_folder(directory):
         return folder_facts(directory, method=method)[1]
     return study_model(directory, method, trust_code=trust_code).facts

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tametail.core.errors import DataError, TametailError
 from tametail.deployment.facts import ModelFacts, Said
 from tametail.deployment.network import Network, for_prevalence
-from tametail.evaluation.conformal import class_thresholds
+from tametail.evaluation.conformal import class_thresholds, least_probabilities
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -35,8 +35,9 @@ FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
 OUTPUTS = ("probabilities", "scores", "saturated", "prediction_set", "unlikeness")
 LABEL_OUTPUTS = ("probabilities", "scores", "saturated", "labels", "unlikeness")
 _OPSET = 18
+_DESCRIBED = "model.json"  # the metadata in a program of torch
+# What nodes keep of where their operations are in the source, with paths of this machine.
 _ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
-_ROUNDING = 1e-9  # as in `tametail.evaluation.conformal.sets_of`
 
 
 class Graph(nn.Module):
@@ -49,30 +50,28 @@ class Graph(nn.Module):
     """
 
     trained: Tensor
-    limits: Tensor
+    least: Tensor  # (C,) probability from which a class is in the prediction set, or a label given
 
     def __init__(self, network: Network, facts: ModelFacts, coverage: float) -> None:
         super().__init__()
         self.network = network
-        limits = (
-            facts.thresholds
-            if facts.thresholds is not None
-            else class_thresholds(facts.distributions, coverage)
-        )
+        least = facts.thresholds
+        if least is None:
+            least = least_probabilities(class_thresholds(facts.distributions, coverage))
         self.register_buffer("trained", torch.from_numpy(facts.trained_prevalence))
-        self.register_buffer("limits", torch.from_numpy(np.asarray(limits, dtype=np.float64)))
+        self.register_buffer("least", torch.from_numpy(least))
 
     def forward(self, pixels: Tensor, prevalence: Tensor | None = None) -> tuple[Tensor, ...]:
         p, scores, saturated, unlikeness = self.network(pixels)
+        inside = p >= self.least
         if prevalence is None:  # several labels
-            return p.float(), scores.float(), saturated, p >= self.limits, unlikeness
+            return p.float(), scores.float(), saturated, inside, unlikeness
         target = prevalence.double()
         valid = (torch.isfinite(target) & (target >= 0)).all()
         target = torch.where(valid, target, math.nan)
         given = (target.sum() > 0) | ~valid
         target = torch.where(given, target / torch.where(given, target.sum(), 1.0), self.trained)
         there = for_prevalence(p, self.trained, target)
-        inside = 1 - p <= self.limits + _ROUNDING
         return (
             torch.where(given, there, p).float(),
             torch.where(given, there, scores).float(),
@@ -97,9 +96,7 @@ def exported(network: Network, facts: ModelFacts, coverage: float) -> ExportedPr
             )
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
-            for (
-                node
-            ) in module.graph.nodes:  # where its operations are in the source, with paths of this machine
+            for node in module.graph.nodes:
                 for name in _ORIGINS:
                     node.meta.pop(name, None)
     return program
@@ -123,7 +120,7 @@ def check_packages(kind: Format) -> None:
 def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a program of torch, with texts that describe it."""
     with _quiet():
-        torch.export.save(program, path, extra_files={"model.json": json.dumps(metadata)})
+        torch.export.save(program, path, extra_files={_DESCRIBED: json.dumps(metadata)})
 
 
 def write_onnx(
@@ -183,11 +180,7 @@ def run_onnx(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], Sai
         session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     except Exception as error:  # of many kinds
         raise DataError(f"expected an ONNX model at {path}, but it cannot be read: {error}") from error
-    stated = session.get_modelmeta().custom_metadata_map.get("class_names", "")
-    if stated != json.dumps(facts.class_names, ensure_ascii=False):
-        raise DataError(
-            _other_graph(path, f"its classes are {stated}, and those of model.json {list(facts.class_names)}")
-        )
+    _check_classes(session.get_modelmeta().custom_metadata_map.get("class_names", ""), facts, path)
     more = {} if facts.several_labels else {"prevalence": np.zeros(len(facts.class_names), np.float32)}
     names = [*OUTPUTS[:3], OUTPUTS[4]]
 
@@ -209,9 +202,12 @@ def run_program(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], 
     """
     try:
         with _quiet():
-            module = torch.export.load(path).module()
+            described = {_DESCRIBED: ""}
+            module = torch.export.load(path, extra_files=described).module()
     except Exception as error:  # of many kinds
         raise DataError(f"expected a program of torch at {path}, but it cannot be read: {error}") from error
+    metadata = json.loads(described[_DESCRIBED] or "{}")
+    _check_classes(json.dumps(metadata.get("class_names", "")), facts, path)
     more = () if facts.several_labels else (torch.zeros(len(facts.class_names)),)
 
     @torch.inference_mode()
@@ -225,6 +221,13 @@ def run_program(path: Path, facts: ModelFacts) -> Callable[[NDArray[np.uint8]], 
         )
 
     return run
+
+
+def _check_classes(stated: str, facts: ModelFacts, path: Path) -> None:
+    """Check that the classes of a graph, as JSON, are those of model.json."""
+    names = list(facts.class_names)
+    if json.loads(stated or "null") != names:
+        raise DataError(_other_graph(path, f"its classes are {stated}, and those of model.json {names}"))
 
 
 def _checked(found: Sequence[Any], images: int, facts: ModelFacts, path: Path) -> Said:

@@ -175,7 +175,12 @@ def prevalence_thresholds(
 
 def sets_of(p: FloatArray, thresholds: FloatArray) -> BoolArray:
     """The classes (N, C) in the set of each image, from probabilities (N, C) at the frequencies of the training set."""
-    return np.asarray(1 - p <= thresholds + _ROUNDING)
+    return np.asarray(p >= least_probabilities(thresholds))
+
+
+def least_probabilities(thresholds: FloatArray) -> FloatArray:
+    """(C,) the probability from which a class is in the set, for thresholds (C,) of the scores; -inf for a class in every set."""
+    return np.asarray(1 - thresholds - _ROUNDING)
 
 
 @dataclass(frozen=True)

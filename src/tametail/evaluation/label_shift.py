@@ -297,10 +297,10 @@ def _estimate(
     limit = float(t_quantile(CONFIDENCE, max(int(codes.max()), 1)))
     room = (max(gain, 0.0) / limit) ** 2 - between
 
-    surest, surest_known = adapted.max(axis=1), of_reference.max(axis=1)
-    by_class = np.array([surest_known[own].mean() for own in moments.members])
-    left = surest - influence @ by_class
-    left_error = share**2 @ moments.error(surest_known - moments.influence @ by_class)
+    highest, highest_known = adapted.max(axis=1), of_reference.max(axis=1)
+    by_class = np.array([highest_known[own].mean() for own in moments.members])
+    left = highest - influence @ by_class
+    left_error = share**2 @ moments.error(highest_known - moments.influence @ by_class)
     error = math.sqrt(_squared_error_of_batch(left, codes) + left_error)
     return PrevalenceEstimate(
         prevalence=share,
@@ -313,7 +313,7 @@ def _estimate(
         gain=gain,
         gain_low=gain - limit * math.sqrt(within + between),
         needed=math.ceil(images * within / room) if room > 0 and math.isfinite(within) else None,
-        confidence=float(surest.mean()),
+        confidence=float(highest.mean()),
         expected_confidence=float(share @ by_class),
         deviation=float(left.mean()) / error if 0 < error < math.inf else math.nan,
     )
